@@ -1,0 +1,73 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PACKAGES := siglip_model siglip_settings siglip_client siglip_cli broker gateway workers training benchmarks examples
+export SIGLIP_MODEL ?= checkpoints/shapes
+
+.PHONY: help install demo serve test check pytest slow protos format train-demo eval-demo bench-latency bench-memory clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 16
+
+$(VENV)/.installed-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed-run: $(VENV)/.installed-python pyproject.toml constraints.txt
+	@echo "Installing what the service needs into $(VENV) (a few minutes the first time) ..."
+	@$(PIP_INSTALL) --editable '.[cli]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-run
+	@echo "Installing what checks and tests need ..."
+	@$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@
+
+install: $(VENV)/.installed-dev  ## Set up .venv with everything
+
+demo: $(VENV)/.installed-run  ## Start the whole service, classify the sample pictures, stop
+	@$(BIN)/python -m examples.demo
+
+serve: $(VENV)/.installed-run  ## Start the whole service and keep it running
+	@exec $(BIN)/siglip serve
+
+test: check pytest  ## Checks and tests
+
+check: $(VENV)/.installed-dev  ## Lint, types, generated code fresh
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/buf lint
+	@scripts/protos.sh --check
+	@echo "checks passed"
+
+pytest: $(VENV)/.installed-dev  ## Tests alone; choose some with ARGS="tests/gateway -k cancel"
+	@env -u SIGLIP_MODEL $(BIN)/python -m pytest $(ARGS)
+
+slow: $(VENV)/.installed-dev  ## The tests that take minutes
+	@env -u SIGLIP_MODEL $(BIN)/python -m pytest -m slow $(ARGS)
+
+protos: $(VENV)/.installed-dev  ## Generate the Python code of the protos
+	@scripts/protos.sh
+
+format: $(VENV)/.installed-dev  ## Format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+train-demo: $(VENV)/.installed-run  ## Train the demo checkpoint again (two hours on 2 cores)
+	@$(BIN)/python -m training.train_demo
+
+eval-demo: $(VENV)/.installed-run  ## Score the demo checkpoint on fresh scenes
+	@$(BIN)/python -m training.eval_demo
+
+bench-latency: $(VENV)/.installed-run  ## Round trip of one text and one image against the model alone
+	@$(BIN)/python -m benchmarks.latency
+
+bench-memory: $(VENV)/.installed-run  ## Gateway memory under 20,000 images
+	@$(BIN)/python -m benchmarks.gateway_memory
+
+clean:  ## Remove everything that was made here
+	rm -rf $(VENV) .run dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,69 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class JobHeader(_message.Message):
+    __slots__ = ("version", "job_id", "reply_to", "fingerprint", "dtype", "shape", "deadline_ms")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    REPLY_TO_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    job_id: bytes
+    reply_to: str
+    fingerprint: str
+    dtype: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    deadline_ms: int
+    def __init__(self, version: _Optional[int] = ..., job_id: _Optional[bytes] = ..., reply_to: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
+
+class JobReply(_message.Message):
+    __slots__ = ("job_id", "rows", "error", "queue_us", "compute_us")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_US_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_US_FIELD_NUMBER: _ClassVar[int]
+    job_id: bytes
+    rows: RowsReply
+    error: RowError
+    queue_us: int
+    compute_us: int
+    def __init__(self, job_id: _Optional[bytes] = ..., rows: _Optional[_Union[RowsReply, _Mapping]] = ..., error: _Optional[_Union[RowError, _Mapping]] = ..., queue_us: _Optional[int] = ..., compute_us: _Optional[int] = ...) -> None: ...
+
+class RowsReply(_message.Message):
+    __slots__ = ("vectors", "norms", "dim", "errors")
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    NORMS_FIELD_NUMBER: _ClassVar[int]
+    DIM_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    vectors: bytes
+    norms: bytes
+    dim: int
+    errors: _containers.RepeatedCompositeFieldContainer[RowError]
+    def __init__(self, vectors: _Optional[bytes] = ..., norms: _Optional[bytes] = ..., dim: _Optional[int] = ..., errors: _Optional[_Iterable[_Union[RowError, _Mapping]]] = ...) -> None: ...
+
+class RowError(_message.Message):
+    __slots__ = ("row", "reason", "message", "retryable")
+    ROW_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RETRYABLE_FIELD_NUMBER: _ClassVar[int]
+    row: int
+    reason: str
+    message: str
+    retryable: bool
+    def __init__(self, row: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., retryable: bool = ...) -> None: ...
+
+class ReplyBatch(_message.Message):
+    __slots__ = ("replies",)
+    REPLIES_FIELD_NUMBER: _ClassVar[int]
+    replies: _containers.RepeatedCompositeFieldContainer[JobReply]
+    def __init__(self, replies: _Optional[_Iterable[_Union[JobReply, _Mapping]]] = ...) -> None: ...
