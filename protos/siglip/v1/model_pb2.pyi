@@ -55,7 +55,7 @@ class TowerStatus(_message.Message):
     def __init__(self, served: bool = ..., live_workers: _Optional[int] = ..., devices: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_texts", "max_images", "max_labels", "max_templates", "max_prompts", "max_scores", "max_text_bytes", "max_image_bytes", "max_image_pixels", "max_message_bytes", "max_deadline_ms")
+    __slots__ = ("max_texts", "max_images", "max_labels", "max_templates", "max_prompts", "max_scores", "max_text_bytes", "max_image_bytes", "max_image_pixels", "max_message_bytes", "max_deadline_ms", "max_reply_bytes")
     MAX_TEXTS_FIELD_NUMBER: _ClassVar[int]
     MAX_IMAGES_FIELD_NUMBER: _ClassVar[int]
     MAX_LABELS_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +67,7 @@ class Limits(_message.Message):
     MAX_IMAGE_PIXELS_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    MAX_REPLY_BYTES_FIELD_NUMBER: _ClassVar[int]
     max_texts: int
     max_images: int
     max_labels: int
@@ -78,7 +79,8 @@ class Limits(_message.Message):
     max_image_pixels: int
     max_message_bytes: int
     max_deadline_ms: int
-    def __init__(self, max_texts: _Optional[int] = ..., max_images: _Optional[int] = ..., max_labels: _Optional[int] = ..., max_templates: _Optional[int] = ..., max_prompts: _Optional[int] = ..., max_scores: _Optional[int] = ..., max_text_bytes: _Optional[int] = ..., max_image_bytes: _Optional[int] = ..., max_image_pixels: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_deadline_ms: _Optional[int] = ...) -> None: ...
+    max_reply_bytes: int
+    def __init__(self, max_texts: _Optional[int] = ..., max_images: _Optional[int] = ..., max_labels: _Optional[int] = ..., max_templates: _Optional[int] = ..., max_prompts: _Optional[int] = ..., max_scores: _Optional[int] = ..., max_text_bytes: _Optional[int] = ..., max_image_bytes: _Optional[int] = ..., max_image_pixels: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_deadline_ms: _Optional[int] = ..., max_reply_bytes: _Optional[int] = ...) -> None: ...
 
 class TokenizeRequest(_message.Message):
     __slots__ = ("model", "texts")

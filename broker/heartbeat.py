@@ -1,0 +1,125 @@
+"""Says that a worker is alive, as long as its device loop is."""
+
+import logging
+import threading
+import time
+from collections import Counter
+
+import redis
+from redis.exceptions import RedisError
+
+from broker import wire
+from broker.clock import ServerClock
+from broker.connection import AWAY
+from broker.in_hand import InHand
+from broker.jobs import WorkerInfo
+from broker.keys import GROUP, Keys
+from broker.outbox import claim_existing
+
+log = logging.getLogger(__name__)
+
+# Entries that run longer are shown to be in work this many times per reclaim period.
+RENEWALS = 3
+
+
+class Heartbeat:
+    """A thread that refreshes the worker's lease, keeps long-running entries its own, and the clock right."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        info: WorkerInfo,
+        hand: InHand,
+        clock: ServerClock,
+        stats: Counter[str],
+        *,
+        every_s: float,
+        lease_s: float,
+        stall_after_s: float,
+        renew_every_s: float,
+    ) -> None:
+        self._client = client
+        self._lease = keys.lease(info.tower, info.worker_id)
+        self._stream = keys.requests(info.tower, "interactive")
+        self._info = info
+        self._hand = hand
+        self._clock = clock
+        self._stats = stats
+        self._every_s = every_s
+        self._lease_ms = int(lease_s * 1000)
+        self._stall_after_s = stall_after_s
+        self._renew_every_s = renew_every_s
+        self._renewed_s = time.monotonic()
+        self._stop = threading.Event()
+        self._stalled = False
+        self._thread = threading.Thread(target=self._run, name="broker-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """The first beat happens before this returns, when Redis is there."""
+        if not self._thread.is_alive() and not self._stop.is_set():
+            self._try_beat()
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread; the lease still lasts a moment."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def end_lease(self) -> None:
+        """Others may take over at once."""
+        try:
+            self._client.delete(self._lease)
+        except (RedisError, OSError) as error:
+            log.warning("the lease stays until it expires: %s", error)
+        self._client.close()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_s):
+            self._try_beat()
+
+    def _try_beat(self) -> None:
+        try:
+            if self._may_beat():
+                self._beat()
+        except AWAY:
+            self._stats["missed_beats"] += 1
+        except RedisError as error:
+            self._stats["missed_beats"] += 1
+            log.error("the lease cannot be refreshed: %s", error)
+        except Exception:
+            # Whatever it was, the next beat may succeed; without this thread the worker counts as dead.
+            log.exception("the lease was not refreshed")
+
+    def _may_beat(self) -> bool:
+        """A live process whose device hangs must not keep its work."""
+        stalled = self._hand.stalled(self._stall_after_s)
+        if stalled and not self._stalled:
+            log.error("no progress for %.1f s with work in hand: the lease ends", self._stall_after_s)
+        self._stalled = stalled
+        return not stalled
+
+    def _beat(self) -> None:
+        pipe = self._client.pipeline(transaction=False)
+        # Refreshing works even when the server's memory is full; setting does not.
+        pipe.pexpire(self._lease, self._lease_ms)
+        pipe.time()
+        # Gateways find workers as consumers of the group. Without a group this fails: reading makes one.
+        pipe.xgroup_createconsumer(self._stream, GROUP, self._info.worker_id)
+        sent_s = time.monotonic()
+        refreshed, now, _ = pipe.execute(raise_on_error=False)
+        for result in (refreshed, now):
+            if isinstance(result, BaseException):
+                raise result
+        self._clock.observe(sent_s, time.monotonic(), now)
+        if not refreshed:
+            self._client.set(self._lease, wire.pack_lease(self._info), px=self._lease_ms)
+        if time.monotonic() - self._renewed_s >= self._renew_every_s:
+            self._renew()
+
+    def _renew(self) -> None:
+        self._renewed_s = time.monotonic()
+        if entries := self._hand.entries():
+            existing = claim_existing(self._client, entries, self._info.worker_id)
+            self._hand.mark_gone([entry for entry in entries if entry not in existing])

@@ -1,0 +1,87 @@
+"""What one gateway holds: its unanswered entries, and what it last saw of the queue."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from siglip.broker.v1 import job_pb2
+
+from broker.errors import BrokerError
+from broker.jobs import Tower, WorkerInfo
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """One entry whose answer is awaited. The gateway's copy is the truth: Redis may lose its own."""
+
+    job_id: bytes
+    tower: Tower
+    stream: str
+    header: bytes
+    payload: bytes
+    rows: int
+    answer: "asyncio.Future[job_pb2.JobReply]"
+    # Id in the stream; None until Redis has confirmed it.
+    entry_id: bytes | None = None
+    # When it did, by time.monotonic().
+    confirmed_s: float = 0.0
+    # In the sender's hands: waiting to be sent, or on its way.
+    sending: bool = False
+
+
+@dataclass(slots=True)
+class Held:
+    """State that sender, reader and monitor share; all live on one event loop."""
+
+    entries: dict[bytes, Waiting] = field(default_factory=dict)
+    # None: connected. Else why not; new work is refused with it, held work waits for the return.
+    outage: str | None = None
+    # A connection failed: what was on its way must be sent again.
+    disturbed: bool = False
+    # Redis answered as if it had no stream of ours: it has lost its data.
+    stream_missing: bool = False
+    # Counts the times Redis lost its data; what was sent before is gone.
+    generation: int = 0
+    depth: Counter[str] = field(default_factory=Counter)
+    last_queue_us: Counter[str] = field(default_factory=Counter)
+    workers: dict[Tower, list[WorkerInfo]] = field(default_factory=dict)
+    stats: Counter[str] = field(default_factory=Counter)
+    # Set when something looks wrong: the monitor then checks at once.
+    alarm: asyncio.Event = field(default_factory=asyncio.Event)
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def lost_touch(self) -> None:
+        """A connection failed, and what it carried may be lost. Whether Redis is away the monitor finds out."""
+        self.disturbed = True
+        self.alarm.set()
+
+    def lost_data(self) -> None:
+        """An entry could not be added, for its stream is gone."""
+        self.stream_missing = True
+        self.alarm.set()
+
+    def resolve(self, reply: job_pb2.JobReply) -> None:
+        """Hands a reply to whoever waits; second and unknown replies are only counted."""
+        entry = self.entries.pop(reply.job_id, None)
+        if entry is None or entry.answer.done():
+            self.stats["duplicates"] += 1
+            return
+        self.depth[entry.stream] = max(0, self.depth[entry.stream] - 1)
+        self.last_queue_us[entry.stream] = reply.queue_us
+        entry.answer.set_result(reply)
+
+    def fail(self, entries: list[Waiting], make_error: Callable[[], BrokerError]) -> None:
+        """Ends the waiting for these entries; each gets an error of its own, raised in its own place."""
+        for entry in entries:
+            if not entry.answer.done():
+                entry.answer.set_exception(make_error())
+
+
+async def wait_for_event(event: asyncio.Event, timeout_s: float) -> bool:
+    """Whether the event was set in time."""
+    try:
+        await asyncio.wait_for(event.wait(), timeout_s)
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,187 @@
+"""Watches Redis and the workers for one gateway: loss of data, absence of workers, depth, clock."""
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import redis.asyncio
+from redis.exceptions import NoPermissionError, RedisError
+
+from broker import wire
+from broker.clock import ServerClock
+from broker.connection import check_server
+from broker.errors import BrokerError, NoWorkers
+from broker.held import Held, Waiting, wait_for_event
+from broker.jobs import Tower, WorkerInfo
+from broker.keys import GROUP, Keys
+from broker.reply_reader import ReplyReader
+from broker.sender import Sender
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.1
+MISSING_AFTER_S = 1.0
+
+
+class Monitor:
+    """One task runs `run`; `probe` is also the first thing done on a new gateway."""
+
+    def __init__(
+        self,
+        client: "redis.asyncio.Redis",
+        keys: Keys,
+        gateway_id: str,
+        held: Held,
+        clock: ServerClock,
+        *,
+        towers: tuple[Tower, ...],
+        check_every_s: float,
+        reply_ttl_s: float,
+        no_worker_timeout_s: float,
+        explain: Callable[[BaseException], BrokerError],
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._replies = keys.replies(gateway_id)
+        self._held = held
+        self._clock = clock
+        self._towers = towers
+        self._streams = [stream for tower in towers for stream in keys.all_requests(tower)]
+        self._check_every_s = check_every_s
+        self._reply_ttl_ms = int(reply_ttl_s * 1000)
+        self._no_worker_timeout_s = no_worker_timeout_s
+        self._explain = explain
+        self._run_id: object = None
+        self._last_alive_s = dict.fromkeys(towers, time.monotonic())
+        self._outage_logged = False
+
+    async def start(self) -> int:
+        """Checks the server, makes the streams; returns its memory limit in bytes (0: none known)."""
+        info = await self._server_info()
+        check_server(info)
+        self._run_id = info.get("run_id")
+        await self._make_streams()
+        for _ in range(3):
+            await self._probe()
+        return int(info.get("maxmemory", 0))
+
+    async def run(self, sender: Sender, reader: ReplyReader) -> None:
+        """Until closing."""
+        while not self._held.closing.is_set():
+            await wait_for_event(self._held.alarm, self._check_every_s)
+            self._held.alarm.clear()
+            try:
+                await self._check(sender, reader)
+            except (RedisError, BrokerError, OSError) as error:
+                self._note_outage(self._explain(error))
+                await wait_for_event(self._held.closing, RETRY_S)
+
+    async def _check(self, sender: Sender, reader: ReplyReader) -> None:
+        held = self._held
+        missing, held.stream_missing = held.stream_missing, False
+        disturbed, held.disturbed = held.disturbed, False
+        lost = not await self._probe() or missing
+        if lost or disturbed or held.outage is not None:
+            await self._recover(lost, sender, reader)
+        else:
+            self._send_again(self._missing(), sender)
+        await self._look_for_workers()
+
+    def _note_outage(self, outage: BrokerError) -> None:
+        if not self._outage_logged:
+            log.warning("%s; waiting for its return", outage)
+        self._outage_logged = True
+        self._held.outage = str(outage)
+        # Workers cannot be seen now; that is no proof of their absence.
+        self._last_alive_s = dict.fromkeys(self._towers, time.monotonic())
+
+    async def _probe(self) -> bool:
+        """False when Redis has lost our reply stream or is another server than before."""
+        pipe = self._client.pipeline(transaction=False)
+        pipe.time()
+        pipe.pexpire(self._replies, self._reply_ttl_ms)
+        pipe.info("server")
+        for stream in self._streams:
+            pipe.xlen(stream)
+        sent_s = time.monotonic()
+        now, refreshed, info, *depths = await pipe.execute(raise_on_error=False)
+        received_s = time.monotonic()
+        for result in (now, refreshed):
+            if isinstance(result, BaseException):
+                raise result
+        self._clock.observe(sent_s, received_s, now)
+        for stream, depth in zip(self._streams, depths, strict=True):
+            if isinstance(depth, int):
+                self._held.depth[stream] = depth
+        # A user without INFO is served too: the reply stream alone tells then.
+        run_id = info.get("run_id") if isinstance(info, dict) else self._run_id
+        same, self._run_id = run_id == self._run_id, run_id
+        return bool(refreshed) and same
+
+    async def _recover(self, lost: bool, sender: Sender, reader: ReplyReader) -> None:
+        if lost:
+            self._held.generation += 1
+            self._held.stats["losses"] += 1
+            reader.start_over()
+            check_server(await self._server_info())
+        await self._make_streams()
+        self._held.outage = None
+        self._outage_logged = False
+        self._last_alive_s = dict.fromkeys(self._towers, time.monotonic())
+        log.warning("the queue is back%s", " without its data" if lost else "")
+        self._send_again([w for w in self._held.entries.values() if lost or w.entry_id is None], sender)
+
+    def _missing(self) -> list[Waiting]:
+        """Entries that are neither waiting nor answered: their stream is empty, and has been for a while."""
+        before_s = time.monotonic() - MISSING_AFTER_S
+        held, depth = self._held.entries.values(), self._held.depth
+        return [w for w in held if w.entry_id and not depth[w.stream] and w.confirmed_s < before_s]
+
+    def _send_again(self, entries: list[Waiting], sender: Sender) -> None:
+        if entries:
+            log.warning("%d entries are sent again", len(entries))
+            self._held.stats["readded"] += len(entries)
+            sender.add(entries)
+
+    async def _make_streams(self) -> None:
+        pipe = self._client.pipeline(transaction=False)
+        for stream in [*self._streams, self._replies]:
+            pipe.xgroup_create(stream, GROUP, id="0", mkstream=True)
+        pipe.pexpire(self._replies, self._reply_ttl_ms)
+        for result in await pipe.execute(raise_on_error=False):
+            if isinstance(result, BaseException) and not str(result).startswith("BUSYGROUP"):
+                raise result
+
+    async def _server_info(self) -> dict[str, Any]:
+        try:
+            return {**await self._client.info("server"), **await self._client.info("memory")}
+        except NoPermissionError:
+            return {}
+
+    async def _look_for_workers(self) -> None:
+        for tower, workers in zip(self._towers, await self._live_workers(), strict=True):
+            self._held.workers[tower] = workers
+            if workers:
+                self._last_alive_s[tower] = time.monotonic()
+            elif (absent_s := self.absent_s(tower)) is not None:
+                waiting = [w for w in self._held.entries.values() if w.tower == tower]
+                self._held.fail(waiting, partial(NoWorkers, tower, absent_s))
+
+    def absent_s(self, tower: Tower) -> float | None:
+        """How long nobody has computed this tower, when that is too long."""
+        absent_s = time.monotonic() - self._last_alive_s[tower]
+        return absent_s if absent_s > self._no_worker_timeout_s else None
+
+    async def _live_workers(self) -> list[list[WorkerInfo]]:
+        """For each tower the consumers of its group that hold a lease."""
+        pipe = self._client.pipeline(transaction=False)
+        for tower in self._towers:
+            pipe.xinfo_consumers(self._keys.requests(tower, "interactive"), GROUP)
+        groups = [[] if isinstance(g, BaseException) else g for g in await pipe.execute(raise_on_error=False)]
+        names = [[consumer["name"].decode() for consumer in group] for group in groups]
+        leases = [self._keys.lease(t, name) for t, of in zip(self._towers, names, strict=True) for name in of]
+        values: list[Any] = await self._client.mget(leases) if leases else []
+        found = iter([wire.unpack_lease(value) if value else None for value in values])
+        return [[info for _ in of if (info := next(found)) is not None] for of in names]

@@ -1,0 +1,143 @@
+"""Worker -> gateways: answers leave and entries end in one transaction."""
+
+import logging
+import threading
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+from redis.exceptions import OutOfMemoryError
+from siglip.broker.v1 import job_pb2
+
+from broker import wire
+from broker.connection import AWAY
+from broker.in_hand import Entry
+from broker.jobs import Tower
+from broker.keys import GROUP, HEADER_FIELD, REPLIES_FIELD, Keys
+
+log = logging.getLogger(__name__)
+
+DEAD_LETTERS_KEPT = 1000
+DEAD_LETTER_TTL_S = 7 * 24 * 3600
+FIRST_RETRY_S = 0.05
+LAST_RETRY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What is kept of an entry, or of one row of it, that was given up."""
+
+    entry: Entry
+    header: bytes
+    reason: str
+    deliveries: int
+    row: int | None = None
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """What one transaction carries."""
+
+    replies: dict[str, list[job_pb2.JobReply]] = field(default_factory=lambda: defaultdict(list))
+    ended: list[Entry] = field(default_factory=list)
+    # Of the ended ones, those that ran row by row and left a mark.
+    marked: list[Entry] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+
+
+class Outbox:
+    """Sends until it has succeeded: a reply that was computed is not given up while Redis is away."""
+
+    def __init__(
+        self, client: redis.Redis, keys: Keys, tower: Tower, stats: Counter[str], closing: threading.Event
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._tower = tower
+        self._stats = stats
+        self._closing = closing
+        # Both the device thread and the reading thread send.
+        self._lock = threading.Lock()
+
+    def send(self, outgoing: Outgoing) -> None:
+        """All of it, or with the server's memory full the ends first, and the replies when there is room."""
+        retry_s = FIRST_RETRY_S
+        while True:
+            try:
+                with self._lock:
+                    self._send_once(outgoing)
+                return
+            except AWAY as error:
+                log.warning("answers wait for Redis: %s", error)
+                if self._closing.wait(retry_s):
+                    log.error("%d answers were not delivered: %s", len(outgoing.ended), error)
+                    return
+                retry_s = min(LAST_RETRY_S, retry_s * 2)
+
+    def existing(self, entries: list[Entry], consumer: str) -> set[Entry]:
+        """Those that nobody has withdrawn; also shows that `consumer` still works on them."""
+        with self._lock:
+            return claim_existing(self._client, entries, consumer)
+
+    def _send_once(self, outgoing: Outgoing) -> None:
+        try:
+            self._transact(outgoing)
+        except OutOfMemoryError:
+            # Replies need memory, and only ended entries free it.
+            self._stats["out_of_memory"] += 1
+            self._transact(Outgoing(ended=outgoing.ended, marked=outgoing.marked))
+            outgoing.ended, outgoing.marked = [], []
+            try:
+                self._transact(outgoing)
+            except OutOfMemoryError as error:
+                raise redis.ConnectionError(str(error)) from error
+
+    def _transact(self, outgoing: Outgoing) -> None:
+        pipe = self._client.pipeline(transaction=True)
+        for gateway_id, replies in outgoing.replies.items():
+            value = wire.pack_replies(replies)
+            # A gateway that is gone has no stream, and gets none.
+            pipe.xadd(self._keys.replies(gateway_id), {REPLIES_FIELD: value}, nomkstream=True)
+        for letter in outgoing.dead_letters:
+            self._add_dead_letter(pipe, letter)
+        for stream, ids in by_stream(outgoing.ended).items():
+            pipe.xack(stream, GROUP, *ids)
+            pipe.xdel(stream, *ids)
+        if outgoing.marked:
+            pipe.delete(*(self._keys.running_row(*entry) for entry in outgoing.marked))
+        pipe.execute()
+
+    def _add_dead_letter(self, pipe: "redis.client.Pipeline", letter: DeadLetter) -> None:
+        stream, entry_id = letter.entry
+        key = self._keys.dead_letters(self._tower)
+        fields: dict[Any, Any] = {
+            HEADER_FIELD: letter.header[: wire.MAX_HEADER_BYTES],
+            "reason": letter.reason,
+            "stream": stream,
+            "entry_id": entry_id,
+            "deliveries": letter.deliveries,
+            "row": "" if letter.row is None else letter.row,
+        }
+        pipe.xadd(key, fields, maxlen=DEAD_LETTERS_KEPT, approximate=True)
+        pipe.expire(key, DEAD_LETTER_TTL_S)
+
+
+def by_stream(entries: list[Entry]) -> dict[str, list[bytes]]:
+    """Entry ids of each stream."""
+    grouped: dict[str, list[bytes]] = defaultdict(list)
+    for stream, entry_id in entries:
+        grouped[stream].append(entry_id)
+    return grouped
+
+
+def claim_existing(client: redis.Redis, entries: list[Entry], consumer: str) -> set[Entry]:
+    """Resets the idle time of entries this consumer holds; the withdrawn ones are missing in the result."""
+    groups = by_stream(entries)
+    pipe = client.pipeline(transaction=False)
+    for stream, ids in groups.items():
+        pipe.xclaim(stream, GROUP, consumer, 0, [*ids], justid=True)
+    existing: set[Entry] = set()
+    for stream, ids in zip(groups, pipe.execute(), strict=True):
+        existing.update((stream, entry_id) for entry_id in ids)
+    return existing

@@ -1,0 +1,262 @@
+"""The worker's end of the queue: take jobs, reply with vectors. Synchronous, for threads."""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+
+from broker import wire
+from broker.clock import ServerClock
+from broker.connection import HOPELESS, check_server, sync_client, unavailable
+from broker.heartbeat import RENEWALS, Heartbeat
+from broker.in_hand import InHand
+from broker.inbox import EXPIRED, Inbox
+from broker.jobs import Job, JobResult, RedisUrls, Tower, WorkerInfo
+from broker.keys import Keys
+from broker.outbox import Outbox, Outgoing
+from broker.reclaim import Reclaimer, hand_back, leave
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.1
+# A job read more recently than this is not worth asking Redis about.
+FRESH_S = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerTiming:
+    """Rhythms of a worker's end; the defaults suit production, tests shorten them."""
+
+    lease_s: float = 1.5
+    beat_every_s: float = 0.5
+    # Looking for the work of dead workers.
+    scan_every_s: float = 0.5
+    dead_idle_s: float = 0.2
+    # A live worker that has held an entry so long without renewing it hangs.
+    hung_idle_s: float = 15.0
+    # No reply and no progress() for so long, with work in hand: the lease ends.
+    stall_after_s: float = 15.0
+    stale_consumer_s: float = 60.0
+    # An entry that was with so many workers that died is given up, or its last row is.
+    max_deliveries: int = 3
+
+
+class WorkerBroker:
+    """One per worker process and tower. `take` belongs to one thread; `reply` may run in another."""
+
+    def __init__(
+        self,
+        settings: RedisUrls,
+        *,
+        tag: str,
+        tower: Tower,
+        fingerprint: str,
+        info: WorkerInfo,
+        timing: WorkerTiming | None = None,
+    ) -> None:
+        self._settings = settings
+        self._timing = timing = timing or WorkerTiming()
+        self._tower = tower
+        self._me = info.worker_id
+        self._hand = InHand()
+        self._clock = ServerClock()
+        self._draining = threading.Event()
+        self._closing = threading.Event()
+        self._connected = False
+        self._was_connected = False
+        self._counts: Counter[str] = Counter()
+        self._keys = keys = Keys(tag)
+        self._reading, writing, beating = (sync_client(settings) for _ in range(3))
+        self._writing = writing
+        self._outbox = Outbox(writing, keys, tower, self._counts, self._closing)
+        reclaimer = Reclaimer(
+            self._reading,
+            keys,
+            tower,
+            info.worker_id,
+            self._hand,
+            dead_idle_s=timing.dead_idle_s,
+            hung_idle_s=timing.hung_idle_s,
+            stale_consumer_s=timing.stale_consumer_s,
+        )
+        self._inbox = Inbox(
+            self._reading,
+            keys,
+            tower,
+            info.worker_id,
+            fingerprint,
+            self._hand,
+            self._outbox,
+            reclaimer,
+            self._clock,
+            self._counts,
+            scan_every_s=timing.scan_every_s,
+            max_deliveries=timing.max_deliveries,
+        )
+        self._heartbeat = Heartbeat(
+            beating,
+            keys,
+            info,
+            self._hand,
+            self._clock,
+            self._counts,
+            every_s=timing.beat_every_s,
+            lease_s=timing.lease_s,
+            stall_after_s=timing.stall_after_s,
+            renew_every_s=timing.hung_idle_s / RENEWALS,
+        )
+
+    def start_heartbeat(self) -> None:
+        """Announces the worker: it is ready for work. `take` does this too."""
+        self._heartbeat.start()
+
+    def take(self, max_rows: int, block_s: float) -> list[Job]:
+        """Jobs of at most `max_rows` rows together, or one larger job; none after `block_s` or draining.
+
+        Expired, withdrawn and invalid entries were dropped and answered. A quarantined job comes alone, only
+        when nothing else is in hand, and nothing comes until it is answered. While Redis is away this waits.
+        Raises BrokerUnavailable for a wrong user or password at the start, UnsuitableServer.
+        """
+        until_s = time.monotonic() + block_s
+        while not self._draining.is_set():
+            left_s = max(0.0, until_s - time.monotonic())
+            try:
+                if jobs := self._inbox.next_jobs(max_rows):
+                    return jobs
+                self._connect()
+                self._inbox.fill(max_rows, left_s)
+                if jobs := self._inbox.next_jobs(max_rows):
+                    return jobs
+            except (RedisError, OSError) as error:
+                self._wait_for_return(error, left_s)
+            if time.monotonic() >= until_s:
+                break
+        self._hand_back_unread()
+        return []
+
+    def wanted(self, jobs: Sequence[Job]) -> list[Job]:
+        """Those whose callers still wait; call it right before the device. The others are answered."""
+        expired = [job for job in jobs if self._inbox.is_expired(job)]
+        gone = self._withdrawn([job for job in jobs if job not in expired])
+        if not expired and not gone:
+            return list(jobs)
+        self._counts["expired"] += len(expired)
+        self._counts["withdrawn"] += len(gone)
+        outgoing = Outgoing()
+        for job in expired:
+            outgoing.replies[job.gateway_id].append(wire.refusal(job.job_id, EXPIRED))
+        self._inbox.abandon([*expired, *gone])
+        self._end(outgoing, [*expired, *gone])
+        return [job for job in jobs if job not in expired and job not in gone]
+
+    def reply(self, results: Sequence[JobResult]) -> None:
+        """Answers jobs: one transaction sends the vectors and ends the entries. Waits while Redis is away."""
+        outgoing, finished = Outgoing(), []
+        now_us = int(self._clock.now_ms() * 1000)
+        for result in results:
+            whole = self._inbox.finish(result)
+            if whole is not None:
+                queue_us = now_us - whole.job.enqueued_ms * 1000 - whole.compute_us
+                outgoing.replies[whole.job.gateway_id].append(wire.reply_of(whole, queue_us))
+                finished.append(result.job)
+        self._end(outgoing, finished, [result.job for result in results])
+
+    def progress(self) -> None:
+        """The device loop is alive; call it at least every few seconds of a long run."""
+        self._hand.progress()
+
+    def drain(self) -> None:
+        """Stops taking: `take` returns at once with nothing from now on. What is in hand can be finished."""
+        self._draining.set()
+
+    def close(self) -> None:
+        """Hands back what was not answered, ends the lease. Call it when the other threads rest."""
+        self._draining.set()
+        self._closing.set()
+        # No beat may follow: it would make what is handed back look busy.
+        self._heartbeat.stop()
+        # The other connections may still be in use by threads that have not noticed.
+        client = sync_client(self._settings)
+        try:
+            if left := self._hand.entries():
+                hand_back(client, self._me, left)
+            self._heartbeat.end_lease()
+            leave(client, self._me, self._keys.all_requests(self._tower))
+        except (RedisError, OSError) as error:
+            log.warning("others find our work when our lease has expired: %s", error)
+        for each in (client, self._reading, self._writing):
+            each.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether Redis answered last time."""
+        return self._connected
+
+    @property
+    def stats(self) -> Counter[str]:
+        """Counters since the start: expired, withdrawn, invalid, reclaimed, dead_lettered, missed_beats..."""
+        return self._counts.copy()
+
+    def _connect(self) -> None:
+        """Once, and again after each loss of the connection."""
+        if self._connected:
+            return
+        try:
+            self._check()
+            self._inbox.make_groups()
+        except HOPELESS as error:
+            if self._was_connected:
+                raise
+            raise unavailable(self._settings, error) from error
+        if self._was_connected:
+            log.warning("the queue is back")
+        self._connected = self._was_connected = True
+        self._heartbeat.start()
+
+    def _check(self) -> None:
+        try:
+            check_server({**self._reading.info("server"), **self._reading.info("memory")})
+        except HOPELESS as error:
+            # INFO may be forbidden; a wrong password is not.
+            if "info" not in str(error).lower():
+                raise
+
+    def _wait_for_return(self, error: Exception, left_s: float) -> None:
+        if self._connected or not self._counts["outages"]:
+            log.warning("%s; waiting for its return", unavailable(self._settings, error))
+            self._counts["outages"] += 1
+        self._connected = False
+        self._inbox.connection_lost()
+        self._draining.wait(min(RETRY_S, left_s))
+
+    def _withdrawn(self, jobs: list[Job]) -> list[Job]:
+        old = [job for job in jobs if self._hand.age_s((job.stream, job.entry_id)) > FRESH_S]
+        if not old:
+            return []
+        try:
+            existing = self._outbox.existing([(job.stream, job.entry_id) for job in old], self._me)
+        except (RedisError, OSError):
+            return []
+        return [job for job in old if (job.stream, job.entry_id) not in existing]
+
+    def _end(self, outgoing: Outgoing, ended: list[Job], done: list[Job] | None = None) -> None:
+        """`ended`: jobs whose entries end; `done`: jobs that the device loop no longer has."""
+        outgoing.ended = [(job.stream, job.entry_id) for job in ended]
+        outgoing.marked = [(job.stream, job.entry_id) for job in ended if job.quarantined]
+        entries = list(outgoing.ended)
+        if entries:
+            self._outbox.send(outgoing)
+        self._hand.remove(entries)
+        self._hand.take_back(ended if done is None else done)
+
+    def _hand_back_unread(self) -> None:
+        if self._draining.is_set() and (unread := self._inbox.unread()):
+            try:
+                hand_back(self._reading, self._me, unread)
+            except (RedisError, OSError) as error:
+                log.warning("others find our work when our lease has expired: %s", error)
+            self._hand.remove(unread)

@@ -1,0 +1,1 @@
+"""The gRPC front: decodes images, tokenizes texts, queues them for the workers, scores what comes back."""

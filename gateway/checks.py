@@ -1,0 +1,151 @@
+"""Checks a request against the limits before any work is done. Each check returns what is wrong."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from siglip.v1 import embedding_pb2, model_pb2, types_pb2, zero_shot_pb2
+
+from gateway.errors import InvalidRequest, Violation, shown
+from siglip_model.scoring import fill
+from siglip_settings import GatewaySettings
+
+Violations = list[Violation]
+
+# Tag, length and the fixed fields of one LabelScore beside its label.
+_SCORE_BYTES = 32
+
+
+def embed_texts(request: embedding_pb2.EmbedTextsRequest, limits: GatewaySettings) -> None:
+    _raise(
+        _count("texts", len(request.texts), "max_texts", limits.max_texts)
+        + _known("options.dtype", request.options.dtype, types_pb2.Dtype)
+    )
+
+
+def embed_images(request: embedding_pb2.EmbedImagesRequest, limits: GatewaySettings) -> None:
+    _raise(
+        _count("images", len(request.images), "max_images", limits.max_images)
+        + _known("options.dtype", request.options.dtype, types_pb2.Dtype)
+    )
+
+
+def tokenize(request: model_pb2.TokenizeRequest, limits: GatewaySettings) -> None:
+    _raise(
+        _count("texts", len(request.texts), "max_texts", limits.max_texts)
+        or _lengths("texts", request.texts, limits)
+    )
+
+
+def score(request: zero_shot_pb2.ScoreRequest, limits: GatewaySettings) -> None:
+    images, texts = len(request.images), len(request.texts)
+    _raise(
+        _count("images", images, "max_images", limits.max_images)
+        + _count("texts", texts, "max_texts", limits.max_texts)
+    )
+    _raise(_at_most("images x texts", images * texts, "max_scores", limits.max_scores))
+
+
+def classify(
+    request: zero_shot_pb2.ClassifyRequest, templates: Sequence[str], limits: GatewaySettings
+) -> None:
+    images, labels = len(request.images), len(request.labels)
+    _raise(
+        _count("images", images, "max_images", limits.max_images)
+        + _count("labels", labels, "max_labels", limits.max_labels)
+        + _count("templates", len(templates), "max_templates", limits.max_templates)
+        + _known("activation", request.activation, zero_shot_pb2.Activation)
+        + _probability("threshold", request.threshold)
+    )
+    _raise(
+        _at_most("labels x templates", labels * len(templates), "max_prompts", limits.max_prompts)
+        + _at_most("images x labels", images * labels, "max_scores", limits.max_scores)
+        + _lengths("labels", request.labels, limits)
+        + _lengths("templates", templates, limits)
+        + _one_placeholder(templates)
+    )
+    _raise(_prompt_bytes(request.labels, templates, limits) + _reply_bytes(request, limits))
+
+
+def _raise(violations: Violations) -> None:
+    if violations:
+        raise InvalidRequest(violations)
+
+
+def _count(field: str, count: int, limit_name: str, limit: int) -> Violations:
+    if count == 0:
+        return [Violation(field, "FIELD_EMPTY", "none given, at least 1 is needed")]
+    return _at_most(field, count, limit_name, limit)
+
+
+def _at_most(field: str, value: int, limit_name: str, limit: int, unit: str = "") -> Violations:
+    if value <= limit:
+        return []
+    return [
+        Violation(field, "LIMIT_EXCEEDED", f"{value}{unit} given, at most {limit} allowed ({limit_name})")
+    ]
+
+
+def _lengths(field: str, texts: Sequence[str], limits: GatewaySettings) -> Violations:
+    name, limit = "max_text_bytes", limits.max_text_bytes
+    return [
+        violation
+        for index, text in enumerate(texts)
+        for violation in _at_most(f"{field}[{index}]", len(text.encode()), name, limit, " bytes")
+    ]
+
+
+def _one_placeholder(templates: Sequence[str]) -> Violations:
+    return [
+        Violation(
+            f"templates[{index}]",
+            "TEMPLATE_INVALID",
+            f"{shown(template)} holds {{}}, the label's place, {template.count('{}')} times; 1 is needed",
+        )
+        for index, template in enumerate(templates)
+        if template.count("{}") != 1
+    ]
+
+
+def _known(field: str, value: int, enum: Any) -> Violations:
+    if value in enum.values():
+        return []
+    names = ", ".join(enum.keys()[1:])
+    return [Violation(field, "ENUM_UNKNOWN", f"{value} is not a known value; known are {names}")]
+
+
+def _probability(field: str, value: float) -> Violations:
+    if not math.isnan(value) and 0 <= value <= 1:
+        return []
+    return [Violation(field, "OUT_OF_RANGE", f"{value:g} is not a probability, 0 to 1")]
+
+
+def _prompt_bytes(labels: Sequence[str], templates: Sequence[str], limits: GatewaySettings) -> Violations:
+    """Few long labels under many long templates make far more text than the request held."""
+    label_bytes, template_bytes = _size(labels), _size(templates)
+    filled = len(templates) * label_bytes + len(labels) * template_bytes
+    return _at_most(
+        "labels x templates", filled, "max_message_bytes", limits.max_message_bytes, " bytes when filled in"
+    )
+
+
+def _reply_bytes(request: zero_shot_pb2.ClassifyRequest, limits: GatewaySettings) -> Violations:
+    """The reply repeats each label for each image; it must stay within what stock clients accept."""
+    sizes = sorted((len(label.encode()) + _SCORE_BYTES for label in request.labels), reverse=True)
+    reply = len(request.images) * sum(sizes[: request.top_k or None])
+    return _at_most(
+        "images x labels",
+        reply,
+        "max_reply_bytes",
+        limits.max_reply_bytes,
+        " bytes of reply; top_k lowers it:",
+    )
+
+
+def _size(texts: Sequence[str]) -> int:
+    return sum(len(text.encode()) for text in texts)
+
+
+def prompts(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """Each label in each template: those of the first label first."""
+    return [fill(template, label) for label in labels for template in templates]

@@ -1,0 +1,94 @@
+"""From texts and images to unit vectors: tokenize or decode, then queue for the tower's workers.
+
+What a user's bytes can break breaks here, before the queue, and only for its own item.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import grpc
+
+from broker import GatewayBroker, Row, RowError
+from gateway.call import Call, microseconds_since
+from gateway.decode_pool import DecodePool
+from gateway.errors import ItemFailure
+from gateway.served import ServedModel
+from gateway.tokens import TokenPool
+from siglip_settings import Tower
+
+Item: TypeAlias = Row | ItemFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """One item for each text or image, in their order, and where the time went (microseconds)."""
+
+    items: list[Item]
+    decode_us: int
+    queue_us: int = 0
+    compute_us: int = 0
+
+    def rows(self) -> list[Row]:
+        return [item for item in self.items if isinstance(item, Row)]
+
+    def failures(self) -> Iterable[tuple[int, ItemFailure]]:
+        return ((i, item) for i, item in enumerate(self.items) if isinstance(item, ItemFailure))
+
+
+class Embedder:
+    def __init__(
+        self, model: ServedModel, broker: GatewayBroker, tokens: TokenPool, decoders: DecodePool
+    ) -> None:
+        self._model = model
+        self._broker = broker
+        self._tokens = tokens
+        self._decoders = decoders
+
+    async def texts(self, texts: Sequence[str], call: Call) -> Embedded:
+        start = time.monotonic()
+        rows = await self._tokens.rows(texts)
+        decode_us = microseconds_since(start)
+        return await self._run("text", rows, (self._model.text_length,), "int32", decode_us, call)
+
+    async def images(self, images: Sequence[bytes], call: Call) -> Embedded:
+        start = time.monotonic()
+        rows = await self._decoders.decode_all(images)
+        decode_us = microseconds_since(start)
+        size = self._model.image_size
+        return await self._run("vision", rows, (3, size, size), "uint8", decode_us, call)
+
+    async def _run(
+        self,
+        tower: Tower,
+        rows: Sequence[bytes | ItemFailure],
+        row_shape: tuple[int, ...],
+        dtype: Literal["int32", "uint8"],
+        decode_us: int,
+        call: Call,
+    ) -> Embedded:
+        good = [row for row in rows if isinstance(row, bytes)]
+        # Equal texts are computed once. Images are not compared: hashing pixels costs more than it saves.
+        unique = list(dict.fromkeys(good)) if tower == "text" else good
+        if not unique:
+            return Embedded(list(_failures(rows)), decode_us)
+        answer = await self._broker.embed(tower, unique, row_shape, dtype, deadline_s=call.left_s())
+        results = [_item(result) for result in answer.rows]
+        if len(unique) < len(good):
+            by_row = dict(zip(unique, results, strict=True))
+            results = [by_row[row] for row in good]
+        filled = iter(results)
+        items = [next(filled) if isinstance(row, bytes) else row for row in rows]
+        return Embedded(items, decode_us, answer.queue_us, answer.compute_us)
+
+
+def _failures(rows: Sequence[bytes | ItemFailure]) -> Iterable[ItemFailure]:
+    return (row for row in rows if isinstance(row, ItemFailure))
+
+
+def _item(result: Row | RowError) -> Item:
+    if isinstance(result, Row):
+        return result
+    code = grpc.StatusCode.UNAVAILABLE if result.retryable else grpc.StatusCode.INTERNAL
+    return ItemFailure(code, result.reason, result.message, result.retryable)

@@ -1,0 +1,113 @@
+"""Wraps every method of ours: request id, deadline, parsing, errors to statuses, one log line.
+
+The methods behind it get the parsed request and a `Call`, and raise; they never see gRPC.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from gateway.call import Call, request_id_from
+from gateway.errors import InvalidRequest, TimeIsUp, Violation
+from gateway.status import REQUEST_ID_KEY, Failure, cut, failure_of, trailers
+
+log = logging.getLogger(__name__)
+
+# Generic for type checkers only.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+_PREFIX = "/siglip.v1."
+# What an operator should look at; everything else is the caller's affair.
+_SERVER_SIDE = {
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.FAILED_PRECONDITION,
+}
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    def __init__(self, max_deadline_s: float) -> None:
+        self._max_deadline_s = max_deadline_s
+        self._wrapped: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        method = handler_call_details.method
+        if wrapped := self._wrapped.get(method):
+            return wrapped
+        handler = await continuation(handler_call_details)
+        # Health, reflection and methods that do not exist are gRPC's own business.
+        if handler is None or not method.startswith(_PREFIX):
+            return handler
+        return self._wrapped.setdefault(method, self._wrap(method.removeprefix("/"), handler))
+
+    def _wrap(self, method: str, handler: Any) -> Handler:
+        parse, run, write = handler.request_deserializer, handler.unary_unary, handler.response_serializer
+
+        async def answer(body: bytes, context: Context) -> bytes:
+            call = self._begin(method, context)
+            # A client's own shorter deadline cancels this task without our help.
+            longest = asyncio.timeout(self._max_deadline_s)
+            try:
+                async with longest:
+                    reply: bytes = write(await run(_parsed(parse, body), call))
+            except asyncio.CancelledError:
+                _log(call, "CANCELLED")
+                raise
+            except Exception as error:
+                await _refuse(TimeIsUp(self._max_deadline_s) if longest.expired() else error, call, context)
+            _log(call, "OK")
+            context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+            return reply
+
+        # Without a deserializer the method gets the bytes: a body that cannot be parsed is ours to answer.
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+    def _begin(self, method: str, context: Context) -> Call:
+        now = time.monotonic()
+        left_s: float | None = context.time_remaining()
+        allowed_s = self._max_deadline_s if left_s is None else min(left_s, self._max_deadline_s)
+        given = next((v for k, v in context.invocation_metadata() or () if k == REQUEST_ID_KEY), None)
+        return Call(method, request_id_from(given), deadline=now + allowed_s, started=now)
+
+
+async def _refuse(error: Exception, call: Call, context: Context) -> NoReturn:
+    failure = failure_of(error)
+    _log(call, failure.code.name, failure, error)
+    await context.abort(failure.code, cut(failure.message), trailers(failure, error, call.request_id))
+
+
+def _log(call: Call, code: str, failure: Failure | None = None, error: Exception | None = None) -> None:
+    """One line for each call, without anything a user wrote; a traceback when the fault is ours."""
+    fields: dict[str, str | int | float] = {
+        "method": call.method,
+        "code": code,
+        "request_id": call.request_id,
+        "items": call.items,
+        "total_ms": round(call.elapsed_us() / 1000, 3),
+    }
+    if failure:
+        fields["reason"] = failure.reason
+    level = logging.INFO
+    ours = failure is not None and failure.code is grpc.StatusCode.INTERNAL
+    if failure and failure.code in _SERVER_SIDE:
+        level = logging.ERROR if ours else logging.WARNING
+    if log.isEnabledFor(level):
+        text = " ".join(f"{name}={value}" for name, value in fields.items())
+        log.log(level, "call %s", text, extra={"fields": fields}, exc_info=error if ours else None)
+
+
+def _parsed(parse: Callable[[bytes], Any], body: bytes) -> Any:
+    try:
+        return parse(body)
+    except DecodeError:
+        message = f"{len(body)} bytes that are not this request message"
+        raise InvalidRequest([Violation("request", "REQUEST_UNREADABLE", message)]) from None

@@ -1,0 +1,36 @@
+"""What the services share: the model served, the settings, and the way to the workers."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+from broker import GatewayBroker
+from gateway.admission import Admission
+from gateway.embed import Embedder
+from gateway.errors import TowerNotServed
+from gateway.served import ServedModel
+from gateway.tokens import TokenPool
+from siglip_settings import GatewaySettings, Tower
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    settings: GatewaySettings
+    model: ServedModel
+    broker: GatewayBroker
+    tokens: TokenPool
+    embedder: Embedder
+    admission: Admission
+
+    def accept(self, model: str, *towers: Tower) -> None:
+        """Raises UnknownModel, or TowerNotServed for a tower that this deployment leaves out."""
+        self.model.check_name(model)
+        for tower in towers:
+            if tower not in self.settings.served_towers:
+                raise TowerNotServed(tower, self.settings.towers)
+
+    def admit(self, request: Message, texts: int = 0, images: int = 0) -> AbstractContextManager[None]:
+        """Room for the request's bytes and for the rows that it becomes. Raises Overloaded."""
+        row_bytes = texts * self.model.text_length * 4 + images * 3 * self.model.image_size**2
+        return self.admission.admit(texts + images, request.ByteSize() + row_bytes)

@@ -1,0 +1,70 @@
+"""What is served: the checkpoint's files read once at start, without torch."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from siglip.v1 import types_pb2
+
+from gateway.errors import StartError, UnknownModel
+from siglip_model.config import SiglipConfig
+from siglip_model.files import CONFIG, VOCABULARY, CheckpointError, read_scalars, require, resolve
+from siglip_model.fingerprint import fingerprint
+from siglip_model.image_processing import SiglipImageProcessor
+from siglip_model.tokenizer import SiglipTokenizer
+from siglip_settings import GatewaySettings
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    name: str
+    revision: str
+    fingerprint: str
+    tokenizer: SiglipTokenizer
+    resample: int
+    """Pillow's number of the filter that resizes images."""
+    embedding_dim: int
+    image_size: int
+    text_length: int
+    logit_scale: float
+    """exp(t'): the multiplier of the cosine, not its logarithm."""
+    logit_bias: float
+
+    @classmethod
+    def load(cls, settings: GatewaySettings) -> Self:
+        """Raises StartError when the checkpoint is missing, incomplete or damaged."""
+        try:
+            files = resolve(settings.model, revision=settings.revision, cache_dir=settings.cache_dir)
+            require(files.folder, CONFIG, VOCABULARY)
+            scale, bias = read_scalars(files.folder)
+            config = SiglipConfig.from_pretrained(files.folder)
+            tokenizer = SiglipTokenizer.from_pretrained(files.folder)
+            processor = SiglipImageProcessor.from_pretrained(files.folder)
+            digest = fingerprint(files.folder)
+        except CheckpointError as error:
+            raise StartError(str(error)) from error
+        side = config.vision_config.image_size
+        if processor.height_width != (side, side):
+            raise StartError(
+                f"{files.folder}: preprocessor_config.json resizes images to {processor.height_width} "
+                f"and the model takes {(side, side)}; correct its `size`"
+            )
+        return cls(
+            name=settings.served_name,
+            revision=files.revision,
+            fingerprint=digest,
+            tokenizer=tokenizer,
+            resample=processor.resample,
+            embedding_dim=config.vision_config.hidden_size,
+            image_size=side,
+            text_length=config.text_config.max_position_embeddings,
+            logit_scale=scale,
+            logit_bias=bias,
+        )
+
+    def check_name(self, asked: str) -> None:
+        """Raises UnknownModel; the empty name means this model."""
+        if asked and asked != self.name:
+            raise UnknownModel(asked, self.name)
+
+    def info(self) -> types_pb2.ModelInfo:
+        return types_pb2.ModelInfo(name=self.name, revision=self.revision, fingerprint=self.fingerprint)

@@ -1,0 +1,177 @@
+"""Starts, serves and stops the gateway: everything is put together here, and taken apart again."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from siglip.v1 import embedding_pb2_grpc, model_pb2_grpc, zero_shot_pb2_grpc
+
+from broker import BrokerError, GatewayBroker, GatewayLimits, model_tag
+from gateway.admission import Admission
+from gateway.decode_pool import DecodePool
+from gateway.embed import Embedder
+from gateway.embedding import EmbeddingService
+from gateway.errors import StartError
+from gateway.health import Health
+from gateway.interceptor import CallInterceptor
+from gateway.listen import bind
+from gateway.model import ModelService
+from gateway.parts import Parts
+from gateway.served import ServedModel
+from gateway.tokens import TokenPool
+from gateway.zero_shot import ZeroShotService
+from siglip_model.image_processing import ImageLimits, decode
+from siglip_settings import GatewaySettings, Tower
+
+log = logging.getLogger(__name__)
+
+EMBEDDING = "siglip.v1.EmbeddingService"
+ZERO_SHOT = "siglip.v1.ZeroShotService"
+MODEL = "siglip.v1.ModelService"
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway that accepts calls. `port` is 0 on a unix socket."""
+
+    port: int
+    parts: Parts
+    server: grpc.aio.Server
+    health: Health
+    decoders: DecodePool
+    following: asyncio.Task[None]
+
+    async def stop(self, drain_timeout_s: float) -> None:
+        """Accepts no more calls; gives those in work `drain_timeout_s` to end.
+
+        May be called again while it runs, with less time.
+        """
+        self.health.stop()
+        await self.server.stop(drain_timeout_s)
+        self.following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.following
+        self.decoders.close()
+        self.parts.tokens.close()
+        await self.parts.broker.close()
+
+
+async def serve(settings: GatewaySettings, on_listening: Callable[[int], None] | None = None) -> None:
+    """Runs until SIGTERM or SIGINT and all accepted work is answered; a second signal ends it at once.
+
+    `on_listening` is given the port (0 on a unix socket) as soon as calls are accepted.
+    Raises StartError.
+    """
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    gateway = await start(settings)
+    if on_listening:
+        on_listening(gateway.port)
+    log.info("serving %s on %s (port %d)", gateway.parts.model.name, settings.listen, gateway.port)
+    await stop.wait()
+    log.info("draining for at most %g s", settings.drain_timeout_s)
+    stopping = asyncio.create_task(gateway.stop(settings.drain_timeout_s))
+    hurrying = asyncio.create_task(hurry.wait())
+    await asyncio.wait((stopping, hurrying), return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():
+        await gateway.server.stop(None)
+    hurrying.cancel()
+    await stopping
+    log.info("stopped")
+
+
+async def start(settings: GatewaySettings) -> Gateway:
+    """A gateway that accepts calls on `settings.listen`. Raises StartError."""
+    if settings.redis_url is None:
+        raise StartError(
+            "no queue given: set --redis-url or SIGLIP_REDIS_URL (`siglip serve` brings its own)"
+        )
+    model = ServedModel.load(settings)
+    broker = await _connect(settings, model)
+    parts, decoders = _assemble(settings, model, broker)
+    health = Health(broker, settings.served_towers, _needs(settings))
+    server = _server(settings, parts, health)
+    try:
+        port = bind(server, settings.listen)
+    except StartError:
+        await broker.close()
+        raise
+    await health.refresh()
+    await server.start()
+    return Gateway(port, parts, server, health, decoders, asyncio.create_task(health.follow()))
+
+
+async def _connect(settings: GatewaySettings, model: ServedModel) -> GatewayBroker:
+    limits = GatewayLimits(
+        queue_max_entries=settings.queue_max_entries,
+        max_in_flight_bytes=settings.max_in_flight_bytes,
+        no_worker_timeout_s=settings.no_worker_timeout_s,
+    )
+    try:
+        return await GatewayBroker.connect(
+            settings,
+            tag=model_tag(model.name, model.fingerprint),
+            fingerprint=model.fingerprint,
+            towers=settings.served_towers,
+            limits=limits,
+        )
+    except BrokerError as error:
+        raise StartError(str(error)) from error
+
+
+def _assemble(
+    settings: GatewaySettings, model: ServedModel, broker: GatewayBroker
+) -> tuple[Parts, DecodePool]:
+    tokens = TokenPool(model.tokenizer, model.text_length, settings.max_text_bytes)
+    decoders = DecodePool(_decoder(settings, model), settings.decode_threads or os.cpu_count() or 1)
+    embedder = Embedder(model, broker, tokens, decoders)
+    admission = Admission(settings.max_in_flight_rows, settings.max_in_flight_bytes)
+    return Parts(settings, model, broker, tokens, embedder, admission), decoders
+
+
+def _decoder(settings: GatewaySettings, model: ServedModel) -> Callable[[bytes], bytes]:
+    limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+    size = (model.image_size, model.image_size)
+    return lambda image: decode(image, limits, size, model.resample).tobytes()
+
+
+def _needs(settings: GatewaySettings) -> dict[str, Collection[Tower]]:
+    served = settings.served_towers
+    return {"": served, EMBEDDING: served, ZERO_SHOT: ("text", "vision"), MODEL: ()}
+
+
+def _server(settings: GatewaySettings, parts: Parts, health: Health) -> grpc.aio.Server:
+    server = grpc.aio.server(
+        interceptors=[CallInterceptor(settings.max_deadline_s)],
+        options=[
+            # Without this a second server would share the port silently.
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_concurrent_streams", 1024),
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+            # The default of five minutes punishes clients that ping to keep their connection.
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ],
+    )
+    embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(EmbeddingService(parts), server)
+    zero_shot_pb2_grpc.add_ZeroShotServiceServicer_to_server(ZeroShotService(parts), server)
+    model_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(parts), server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    names = (EMBEDDING, ZERO_SHOT, MODEL, "grpc.health.v1.Health", reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    return server

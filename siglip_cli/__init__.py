@@ -1,0 +1,1 @@
+"""The `siglip` command."""

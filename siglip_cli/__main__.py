@@ -1,0 +1,3 @@
+from siglip_cli.main import main
+
+main()

@@ -1,0 +1,109 @@
+"""Calls the service for any number of items, a block at a time, so that memory stays small."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from siglip_cli import exit_codes, images
+from siglip_cli.errors import CommandError
+from siglip_settings import ClientSettings
+
+if TYPE_CHECKING:
+    from siglip_client import Client, ItemError
+
+Answer = TypeVar("Answer")
+
+CALLS_AT_A_TIME = 4
+"""What is held at a time fills this many calls, some of which the client has on the way together."""
+MAX_BLOCK_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why one item has no answer, wherever that was found."""
+
+    reason: str
+    message: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Item(Generic[Answer]):
+    """One thing that was asked about, in the order asked, and its answer."""
+
+    name: str
+    answer: Answer | Failure
+
+
+@contextmanager
+def connected(settings: ClientSettings) -> Iterator["Client"]:
+    """A client; if nobody listens, the error says what to do."""
+    from siglip_client import Client, DeadlineExceeded, Unavailable
+
+    try:
+        with Client(settings.address, timeout_s=settings.timeout_s) as client:
+            yield client
+    except Unavailable as error:
+        hint = "start it with 'siglip serve', or give its --address (SIGLIP_ADDRESS)"
+        message = f"the service at {settings.address} is not available ({error}); {hint}"
+        raise CommandError(message, exit_codes.UNAVAILABLE) from error
+    except DeadlineExceeded as error:
+        hint = "if it runs ('siglip serve'), allow more with --timeout-s"
+        message = f"no answer from {settings.address} within {settings.timeout_s:g} s; {hint}"
+        raise CommandError(message, exit_codes.UNAVAILABLE) from error
+
+
+def ask_about_images(
+    client: "Client",
+    arguments: Sequence[str],
+    ask: Callable[[list[bytes]], Sequence[Answer | Failure]],
+) -> Iterator[Item[Answer]]:
+    """One item for each image that `arguments` name; what cannot be read is answered here."""
+    sources = images.find(arguments)
+    limits = client.get_model().limits
+    loaded = ((source.name, _load(source, limits.max_image_bytes)) for source in sources)
+    for block in blocks(loaded, limits.max_images * CALLS_AT_A_TIME):
+        readable = [data for _, data in block if isinstance(data, bytes)]
+        answers = iter(ask(readable) if readable else [])
+        for name, data in block:
+            yield Item(name, data if isinstance(data, Failure) else next(answers))
+
+
+def ask_about_texts(
+    client: "Client", texts: Sequence[str], ask: Callable[[Sequence[str]], Sequence[Answer | Failure]]
+) -> Iterator[Item[Answer]]:
+    """One item for each text."""
+    size = client.get_model().limits.max_texts * CALLS_AT_A_TIME
+    for start in range(0, len(texts), size):
+        block = texts[start : start + size]
+        for text, answer in zip(block, ask(block), strict=True):
+            yield Item(text, answer)
+
+
+def blocks(
+    loaded: Iterable[tuple[str, bytes | Failure]], max_items: int, max_bytes: int = MAX_BLOCK_BYTES
+) -> Iterator[list[tuple[str, bytes | Failure]]]:
+    """Groups consecutive items; a group ends when it has so many items or bytes."""
+    block: list[tuple[str, bytes | Failure]] = []
+    held_bytes = 0
+    for name, data in loaded:
+        block.append((name, data))
+        held_bytes += len(data) if isinstance(data, bytes) else 0
+        if len(block) >= max_items or held_bytes >= max_bytes:
+            yield block
+            block, held_bytes = [], 0
+    if block:
+        yield block
+
+
+def failure(error: "ItemError") -> Failure:
+    """What the service said of one item."""
+    return Failure(error.reason, error.message, error.retryable)
+
+
+def _load(source: images.Source, max_bytes: int) -> bytes | Failure:
+    try:
+        return images.read(source, max_bytes)
+    except images.Unreadable as error:
+        return Failure(error.reason, str(error))

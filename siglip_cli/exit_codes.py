@@ -1,0 +1,15 @@
+"""What the command's exit code means."""
+
+OK = 0
+SOME_FAILED = 1
+USAGE = 2
+"""Wrong usage or configuration: running the same command again cannot help."""
+UNAVAILABLE = 3
+"""The service could not be reached, or the call failed."""
+DEFECT = 70
+"""An error that this program did not foresee (sysexits EX_SOFTWARE)."""
+
+EPILOG = (
+    "Exit codes: 0 done; 1 some items failed; 2 wrong usage or configuration; "
+    "3 service unavailable or call failed."
+)

@@ -1,0 +1,78 @@
+"""What commands print: JSON lines for programs, tables for people, tab-separated lines into pipes."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from siglip_cli import exit_codes
+from siglip_cli.calling import Failure
+
+BAR_CELLS = 24
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON: one object a line and item.")
+
+
+class Report:
+    """Prints items as they come and remembers whether any failed."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.for_people = not as_json and sys.stdout.isatty()
+        self._failed = False
+
+    @property
+    def exit_code(self) -> int:
+        return exit_codes.SOME_FAILED if self._failed else exit_codes.OK
+
+    def line(self, **fields: Any) -> None:
+        """One JSON object. The fields of a command are always the same ones."""
+        click.echo(json.dumps(fields, ensure_ascii=False, allow_nan=False))
+
+    def failed(self, name: str, failure: Failure) -> None:
+        """Notes a failed item; outside of JSON, where it has a line, it is told on standard error."""
+        self._failed = True
+        if not self.as_json:
+            click.echo(f"siglip: {name}: {failure.message} ({failure.reason})", err=True)
+
+    def scores(self, name: str, rows: Sequence[tuple[str, float]]) -> None:
+        """Texts with their probabilities."""
+        if not self.for_people:
+            for text, probability in rows:
+                click.echo(f"{name}\t{probability_text(probability)}\t{text}")
+            return
+        click.secho(name, bold=True)
+        width = max((len(text) for text, _ in rows), default=0)
+        for text, probability in rows:
+            click.echo(f"  {text:{width}}  {probability_text(probability):>7}  {bar(probability)}")
+
+    def note(self, line: str) -> None:
+        """An aside for people."""
+        if self.for_people:
+            click.secho(line, dim=True, err=True)
+
+
+def error_fields(failure: Failure | None) -> dict[str, Any] | None:
+    """The `error` field of a JSON line."""
+    if failure is None:
+        return None
+    return {"reason": failure.reason, "message": failure.message, "retryable": failure.retryable}
+
+
+def probability_text(probability: float) -> str:
+    """Four decimals, or the power of ten where these would be zeros."""
+    return f"{probability:.4f}" if probability >= 0.0001 or probability == 0 else f"{probability:.0e}"
+
+
+def bar(share: float) -> str:
+    """A bar of at most BAR_CELLS characters."""
+    eighths = round(share * BAR_CELLS * 8)
+    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
+
+
+def short(number: float) -> float:
+    """A float32 without the digits that only its float64 form has."""
+    return float(f"{number:.9g}")

@@ -1,0 +1,68 @@
+"""Client of the SigLIP service: images and texts in, numpy out.
+
+    from siglip_client import Client
+
+    with Client("127.0.0.1:50051") as client:
+        for image in client.classify(["cat.jpg"], ["a cat", "a dog"]):
+            print(image[0].label, image[0].probability)
+
+`AsyncClient` has the same calls for asyncio.
+"""
+
+from siglip_client.aio import AsyncClient
+from siglip_client.client import Client
+from siglip_client.errors import (
+    DeadlineExceeded,
+    FieldViolation,
+    InternalError,
+    InvalidRequest,
+    ItemError,
+    ItemErrors,
+    MessageTooLarge,
+    NotFound,
+    Overloaded,
+    SiglipError,
+    Unavailable,
+)
+from siglip_client.images import ImageLike
+from siglip_client.results import (
+    Classification,
+    Embeddings,
+    ImageLabels,
+    LabelScore,
+    Limits,
+    ModelDescription,
+    ModelInfo,
+    Scores,
+    Timing,
+    Tokens,
+    TowerStatus,
+)
+
+__all__ = [
+    "AsyncClient",
+    "Classification",
+    "Client",
+    "DeadlineExceeded",
+    "Embeddings",
+    "FieldViolation",
+    "ImageLabels",
+    "ImageLike",
+    "InternalError",
+    "InvalidRequest",
+    "ItemError",
+    "ItemErrors",
+    "LabelScore",
+    "Limits",
+    "MessageTooLarge",
+    "ModelDescription",
+    "ModelInfo",
+    "NotFound",
+    "Overloaded",
+    "Scores",
+    "SiglipError",
+    "Timing",
+    "Tokens",
+    "TowerStatus",
+    "Unavailable",
+]

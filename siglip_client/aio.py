@@ -1,0 +1,204 @@
+"""The asyncio client: the same calls as Client, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+
+from siglip_client import channel, operations
+from siglip_client.chunks import Chunk
+from siglip_client.errors import InvalidRequest
+from siglip_client.images import ImageLike
+from siglip_client.operations import Operation
+from siglip_client.results import (
+    Activation,
+    Classification,
+    Embeddings,
+    ModelDescription,
+    OnError,
+    Scores,
+    Tokens,
+)
+from siglip_client.status import retry_wait_s, to_exception
+from siglip_client.vectors import WireDtype
+
+Result = TypeVar("Result")
+Answer = tuple[Chunk[Any], Any]
+
+
+class AsyncClient:
+    """Client for asyncio; see Client for every argument, result and error.
+
+    Make and use it within one running event loop. Close it, or use `async with`.
+    Image files are read and pixels encoded in a thread.
+    """
+
+    def __init__(
+        self,
+        address: str = channel.DEFAULT_ADDRESS,
+        *,
+        model: str = "",
+        timeout_s: float = channel.DEFAULT_TIMEOUT_S,
+        retries: int = channel.MAX_RETRIES,
+        connections: int = 1,
+        parallel_calls: int = 2,
+        max_message_bytes: int = channel.DEFAULT_MESSAGE_BYTES,
+        retry_buffer_bytes: int = channel.DEFAULT_MESSAGE_BYTES,
+    ) -> None:
+        asyncio.get_running_loop()  # a channel made outside belongs to a loop that never runs
+        self.address = address
+        self.model = model
+        self.timeout_s = timeout_s
+        self._retries = retries
+        self._parallel_calls = parallel_calls
+        options = channel.options(
+            retries=retries, max_message_bytes=max_message_bytes, retry_buffer_bytes=retry_buffer_bytes
+        )
+        self._channels = [grpc.aio.insecure_channel(address, options) for _ in range(connections)]
+        self._methods = itertools.cycle([channel.methods(each) for each in self._channels])
+        self._served: ModelDescription | None = None
+
+    async def embed_texts(
+        self,
+        texts: Iterable[str],
+        *,
+        normalize: bool = True,
+        dtype: WireDtype = "f32",
+        on_error: OnError = "raise",
+        timeout_s: float | None = None,
+    ) -> Embeddings:
+        """See Client.embed_texts."""
+        plan = partial(operations.embed_texts, texts, normalize=normalize, dtype=dtype, on_error=on_error)
+        return await self._run(plan, timeout_s)
+
+    async def embed_images(
+        self,
+        images: Iterable[ImageLike],
+        *,
+        normalize: bool = True,
+        dtype: WireDtype = "f32",
+        on_error: OnError = "raise",
+        timeout_s: float | None = None,
+    ) -> Embeddings:
+        """See Client.embed_images."""
+        plan = partial(operations.embed_images, images, normalize=normalize, dtype=dtype, on_error=on_error)
+        return await self._run(plan, timeout_s)
+
+    async def classify(
+        self,
+        images: Iterable[ImageLike],
+        labels: Iterable[str],
+        *,
+        templates: Iterable[str] | None = None,
+        activation: Activation = "sigmoid",
+        top_k: int = 0,
+        threshold: float = 0.0,
+        on_error: OnError = "raise",
+        timeout_s: float | None = None,
+    ) -> Classification:
+        """See Client.classify."""
+        plan = partial(
+            operations.classify,
+            images,
+            labels,
+            templates=templates,
+            activation=activation,
+            top_k=top_k,
+            threshold=threshold,
+            on_error=on_error,
+        )
+        return await self._run(plan, timeout_s)
+
+    async def score(
+        self,
+        images: Iterable[ImageLike],
+        texts: Iterable[str],
+        *,
+        on_error: OnError = "raise",
+        timeout_s: float | None = None,
+    ) -> Scores:
+        """See Client.score."""
+        return await self._run(partial(operations.score, images, texts, on_error=on_error), timeout_s)
+
+    async def tokenize(self, texts: Iterable[str], *, timeout_s: float | None = None) -> Tokens:
+        """See Client.tokenize."""
+        return await self._run(partial(operations.tokenize, texts), timeout_s)
+
+    async def get_model(self, *, timeout_s: float | None = None) -> ModelDescription:
+        """See Client.get_model."""
+        self._served = await self._send(operations.get_model(self.model), timeout_s)
+        return self._served
+
+    async def close(self) -> None:
+        """Ends all calls and closes the connections."""
+        for each in self._channels:
+            await each.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _run(self, plan: Callable[..., Operation[Result]], timeout_s: float | None) -> Result:
+        served = self._served or await self.get_model(timeout_s=timeout_s)
+        try:
+            return await self._send(plan(served=served, model=self.model), timeout_s)
+        except InvalidRequest:
+            self._served = None  # its limits may have changed since they were asked for
+            raise
+
+    async def _send(self, operation: Operation[Result], timeout_s: float | None) -> Result:
+        call = partial(self._call, operation.method, self.timeout_s if timeout_s is None else timeout_s)
+        return operation.read(await self._in_order(call, operation))
+
+    async def _in_order(
+        self, call: Callable[[Chunk[Any]], Coroutine[Any, Any, Answer]], operation: Operation[Any]
+    ) -> list[Answer]:
+        """The answers in the order of the chunks, a few on the way at a time."""
+        answers: list[Answer] = []
+        pending: deque[asyncio.Task[Answer]] = deque()
+        try:
+            while (chunk := await _next_chunk(operation)) is not None:
+                if len(pending) == self._parallel_calls:
+                    answers.append(await pending.popleft())
+                pending.append(asyncio.create_task(call(chunk)))
+            while pending:
+                answers.append(await pending.popleft())
+        finally:
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+        return answers
+
+    async def _call(self, method: str, timeout_s: float, chunk: Chunk[Any]) -> Answer:
+        request_id = channel.new_request_id()
+        deadline = time.monotonic() + timeout_s
+        for retries_left in range(self._retries, -1, -1):
+            time_left_s = max(0.0, deadline - time.monotonic())
+            try:
+                send = next(self._methods)[method]
+                reply = await send(chunk.request, timeout=time_left_s, metadata=channel.metadata(request_id))
+                return chunk, reply
+            except grpc.RpcError as error:
+                wait_s = retry_wait_s(error, deadline - time.monotonic()) if retries_left else None
+                if wait_s is None:
+                    raise to_exception(error, self.address, request_id) from error
+            await asyncio.sleep(wait_s)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+async def _next_chunk(operation: Operation[Any]) -> Chunk[Any] | None:
+    if operation.builds_slowly:
+        return await asyncio.to_thread(next, operation.chunks, None)
+    return next(operation.chunks, None)

@@ -1,0 +1,77 @@
+"""How channels are set up: retries, limits, reconnection; the same for both clients."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+from siglip.v1.embedding_pb2_grpc import EmbeddingServiceStub
+from siglip.v1.model_pb2_grpc import ModelServiceStub
+from siglip.v1.zero_shot_pb2_grpc import ZeroShotServiceStub
+
+from siglip_client.status import REQUEST_ID_KEY
+
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+DEFAULT_TIMEOUT_S = 30.0
+DEFAULT_MESSAGE_BYTES = 32 * 1024 * 1024
+
+# gRPC's own bound on attempts of one call; more in a service config is ignored.
+MAX_RETRIES = 4
+
+Option = tuple[str, str | int]
+
+
+def options(*, retries: int, max_message_bytes: int, retry_buffer_bytes: int) -> list[Option]:
+    """Channel options. Raises ValueError for retries that gRPC would not do."""
+    if not 0 <= retries <= MAX_RETRIES:
+        raise ValueError(f"retries must be between 0 and {MAX_RETRIES}, not {retries}")
+    return [
+        ("grpc.service_config", _service_config(retries)),
+        ("grpc.enable_retries", int(retries > 0)),
+        # Requests above gRPC's default of 256 KiB, which most images are, would
+        # silently not be retried.
+        ("grpc.per_rpc_retry_buffer_size", retry_buffer_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", -1),  # the service says what it takes
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        # A gateway that comes back is found within seconds; the default backs off
+        # to two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 3_000),
+        # Channels to one address share a connection unless told not to.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+
+
+def methods(channel: Any) -> dict[str, Any]:
+    """Every call of the public services by its name."""
+    stubs = (EmbeddingServiceStub(channel), ZeroShotServiceStub(channel), ModelServiceStub(channel))
+    return {name: call for stub in stubs for name, call in vars(stub).items()}
+
+
+def new_request_id() -> str:
+    return uuid.uuid4().hex[:16]
+
+
+def metadata(request_id: str) -> tuple[tuple[str, str], ...]:
+    return ((REQUEST_ID_KEY, request_id),)
+
+
+def _service_config(retries: int) -> str:
+    config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+    if retries:
+        config["methodConfig"] = [{"name": [{}], "retryPolicy": _retry_policy(retries)}]
+    return json.dumps(config)
+
+
+def _retry_policy(retries: int) -> dict[str, Any]:
+    """RESOURCE_EXHAUSTED is not listed on purpose: see status.retry_wait_s."""
+    return {
+        "maxAttempts": retries + 1,
+        "initialBackoff": "0.2s",
+        "maxBackoff": "3s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }

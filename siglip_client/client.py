@@ -1,0 +1,224 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+
+from siglip_client import channel, operations
+from siglip_client.chunks import Chunk
+from siglip_client.errors import InvalidRequest
+from siglip_client.images import ImageLike
+from siglip_client.operations import Operation
+from siglip_client.results import (
+    Activation,
+    Classification,
+    Embeddings,
+    ModelDescription,
+    OnError,
+    Scores,
+    Tokens,
+)
+from siglip_client.status import retry_wait_s, to_exception
+from siglip_client.vectors import WireDtype
+
+Result = TypeVar("Result")
+Answer = tuple[Chunk[Any], Any]
+
+
+class Client:
+    """Calls a SigLIP gateway. Safe to share between threads; close it, or use `with`.
+
+    address: "host:port", "dns:///name:port" (all its addresses are used in turn)
+        or "unix:///path".
+    model: name of the model to ask for; empty means the one that is served.
+    timeout_s: longest time for one call over the network, its retries included.
+        A list too long for one call is sent in several, each with this time.
+    retries: at most this often (0 to 4) a call is sent again when the service is
+        unavailable, or overloaded and says when to come back.
+    connections: connections to open; calls use them in turn. More than one spreads
+        the load over several gateway processes behind one port.
+    parallel_calls: how many calls a long list has on the way at a time.
+    max_message_bytes: largest reply accepted.
+    retry_buffer_bytes: largest request that can be sent again.
+
+    Every call raises SiglipError or one of its children (see siglip_client.errors).
+    """
+
+    def __init__(
+        self,
+        address: str = channel.DEFAULT_ADDRESS,
+        *,
+        model: str = "",
+        timeout_s: float = channel.DEFAULT_TIMEOUT_S,
+        retries: int = channel.MAX_RETRIES,
+        connections: int = 1,
+        parallel_calls: int = 2,
+        max_message_bytes: int = channel.DEFAULT_MESSAGE_BYTES,
+        retry_buffer_bytes: int = channel.DEFAULT_MESSAGE_BYTES,
+    ) -> None:
+        self.address = address
+        self.model = model
+        self.timeout_s = timeout_s
+        self._retries = retries
+        self._parallel_calls = parallel_calls
+        options = channel.options(
+            retries=retries, max_message_bytes=max_message_bytes, retry_buffer_bytes=retry_buffer_bytes
+        )
+        self._channels = [grpc.insecure_channel(address, options) for _ in range(connections)]
+        self._methods = itertools.cycle([channel.methods(each) for each in self._channels])
+        self._served: ModelDescription | None = None
+
+    def embed_texts(
+        self,
+        texts: Iterable[str],
+        *,
+        normalize: bool = True,
+        dtype: WireDtype = "f32",
+        on_error: OnError = "raise",
+        timeout_s: float | None = None,
+    ) -> Embeddings:
+        """Vectors of texts, float32 [n, dim], of length 1 unless `normalize` is false.
+
+        dtype: how vectors travel ("f32", "f16", "bf16", "i8"); smaller is coarser.
+        on_error: "raise" raises ItemErrors if any item failed; "return" leaves NaN
+            in its row and tells why in `errors`.
+        """
+        plan = partial(operations.embed_texts, texts, normalize=normalize, dtype=dtype, on_error=on_error)
+        return self._run(plan, timeout_s)
+
+    def embed_images(
+        self,
+        images: Iterable[ImageLike],
+        *,
+        normalize: bool = True,
+        dtype: WireDtype = "f32",
+        on_error: OnError = "raise",
+        timeout_s: float | None = None,
+    ) -> Embeddings:
+        """Vectors of images, float32 [n, dim]. As embed_texts; for what an image may
+        be see siglip_client.images.to_bytes."""
+        plan = partial(operations.embed_images, images, normalize=normalize, dtype=dtype, on_error=on_error)
+        return self._run(plan, timeout_s)
+
+    def classify(
+        self,
+        images: Iterable[ImageLike],
+        labels: Iterable[str],
+        *,
+        templates: Iterable[str] | None = None,
+        activation: Activation = "sigmoid",
+        top_k: int = 0,
+        threshold: float = 0.0,
+        on_error: OnError = "raise",
+        timeout_s: float | None = None,
+    ) -> Classification:
+        """How probable each label is for each image, highest first.
+
+        templates: sentences with one "{}" each, into which labels are put; several
+            are averaged. None: the model's own.
+        activation: "sigmoid" judges each label on its own; with "softmax" the
+            labels compete and sum to 1.
+        top_k, threshold: return only so many labels, or only those of at least this
+            probability; 0 returns all.
+        """
+        plan = partial(
+            operations.classify,
+            images,
+            labels,
+            templates=templates,
+            activation=activation,
+            top_k=top_k,
+            threshold=threshold,
+            on_error=on_error,
+        )
+        return self._run(plan, timeout_s)
+
+    def score(
+        self,
+        images: Iterable[ImageLike],
+        texts: Iterable[str],
+        *,
+        on_error: OnError = "raise",
+        timeout_s: float | None = None,
+    ) -> Scores:
+        """Logits and probabilities of every image with every text, [images, texts]."""
+        return self._run(partial(operations.score, images, texts, on_error=on_error), timeout_s)
+
+    def tokenize(self, texts: Iterable[str], *, timeout_s: float | None = None) -> Tokens:
+        """The token ids that texts are embedded from, and whether any were cut off."""
+        return self._run(partial(operations.tokenize, texts), timeout_s)
+
+    def get_model(self, *, timeout_s: float | None = None) -> ModelDescription:
+        """The served model, its limits and its live workers, asked for anew."""
+        self._served = self._send(operations.get_model(self.model), timeout_s)
+        return self._served
+
+    def close(self) -> None:
+        """Ends all calls and closes the connections."""
+        for each in self._channels:
+            each.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, plan: Callable[..., Operation[Result]], timeout_s: float | None) -> Result:
+        served = self._served or self.get_model(timeout_s=timeout_s)
+        try:
+            return self._send(plan(served=served, model=self.model), timeout_s)
+        except InvalidRequest:
+            self._served = None  # its limits may have changed since they were asked for
+            raise
+
+    def _send(self, operation: Operation[Result], timeout_s: float | None) -> Result:
+        call = partial(self._call, operation.method, self.timeout_s if timeout_s is None else timeout_s)
+        return operation.read(list(self._in_order(call, operation.chunks)))
+
+    def _in_order(
+        self, call: Callable[[Chunk[Any]], Answer], chunks: Iterator[Chunk[Any]]
+    ) -> Iterator[Answer]:
+        """The answers in the order of the chunks, a few on the way at a time."""
+        first = list(itertools.islice(chunks, 2))
+        if len(first) < 2:
+            yield from map(call, first)
+            return
+        pool = ThreadPoolExecutor(self._parallel_calls, "siglip-client")
+        pending: deque[Future[Answer]] = deque()
+        try:
+            for chunk in itertools.chain(first, chunks):
+                if len(pending) == self._parallel_calls:
+                    yield pending.popleft().result()
+                pending.append(pool.submit(call, chunk))
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            # Not waited for: closing the client ends what is still on the way.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _call(self, method: str, timeout_s: float, chunk: Chunk[Any]) -> Answer:
+        request_id = channel.new_request_id()
+        deadline = time.monotonic() + timeout_s
+        for retries_left in range(self._retries, -1, -1):
+            time_left_s = max(0.0, deadline - time.monotonic())
+            try:
+                send = next(self._methods)[method]
+                return chunk, send(chunk.request, timeout=time_left_s, metadata=channel.metadata(request_id))
+            except grpc.RpcError as error:
+                wait_s = retry_wait_s(error, deadline - time.monotonic()) if retries_left else None
+                if wait_s is None:
+                    raise to_exception(error, self.address, request_id) from error
+            time.sleep(wait_s)
+        raise AssertionError("unreachable: the last attempt returns or raises")

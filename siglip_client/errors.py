@@ -1,0 +1,157 @@
+"""Everything that a call can raise.
+
+SiglipError             the parent of all; code, reason, request_id
+├── InvalidRequest      the request breaks a rule or a limit; violations
+│   └── MessageTooLarge the request does not fit in one message
+├── NotFound            the named model, or the tower that a call needs, is not served
+├── Overloaded          the service has too much to do; retry_after_s
+├── Unavailable         no gateway or no worker answers
+├── DeadlineExceeded    no answer within timeout_s
+├── InternalError       everything else: a fault of the service
+└── ItemErrors          some items of the list failed; errors, result
+
+Arguments of the wrong type or shape raise TypeError or ValueError before
+anything is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from grpc import StatusCode
+
+_MAX_ITEMS_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ItemError:
+    """Why one item of a call has no result.
+
+    `index` is the item's position in the list that was given; `field` names
+    list and position, for example "images[3]". `reason` is stable, for programs
+    ("IMAGE_TRUNCATED"); `message` is for people.
+    """
+
+    index: int
+    code: StatusCode
+    reason: str
+    message: str
+    field: str
+    retryable: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message} ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One broken rule: the field's name in the request, and what is wrong."""
+
+    field: str
+    description: str
+
+
+class SiglipError(Exception):
+    """A call that has no result. `str()` gives one readable line."""
+
+    code: StatusCode = StatusCode.UNKNOWN
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: StatusCode | None = None,
+        reason: str = "",
+        violations: Sequence[FieldViolation] = (),
+        retry_after_s: float | None = None,
+        request_id: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or type(self).code
+        self.reason = reason
+        self.violations = tuple(violations)
+        self.retry_after_s = retry_after_s
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        reason = f" ({self.reason})" if self.reason else ""
+        request = f" [request {self.request_id}]" if self.request_id else ""
+        return f"{self.code.name}: {self.message}{reason}{request}"
+
+
+class InvalidRequest(SiglipError):
+    """The request breaks a rule or a limit; `violations` names the fields."""
+
+    code = StatusCode.INVALID_ARGUMENT
+
+
+class MessageTooLarge(InvalidRequest):
+    """Request or reply is larger than one message may be."""
+
+
+class NotFound(SiglipError):
+    """The named model, or the tower that a call needs, is not served."""
+
+    code = StatusCode.NOT_FOUND
+
+
+class Overloaded(SiglipError):
+    """The service has too much to do; `retry_after_s` (or None) is its advice."""
+
+    code = StatusCode.RESOURCE_EXHAUSTED
+
+
+class Unavailable(SiglipError):
+    """No gateway or no worker answers."""
+
+    code = StatusCode.UNAVAILABLE
+
+
+class DeadlineExceeded(SiglipError):
+    """No answer within `timeout_s`."""
+
+    code = StatusCode.DEADLINE_EXCEEDED
+
+
+class InternalError(SiglipError):
+    """A fault of the service."""
+
+    code = StatusCode.INTERNAL
+
+
+class ItemErrors(SiglipError):
+    """Some items of the list failed.
+
+    `errors` lists them by index; `result` is what `on_error="return"` returns,
+    with the results of all other items.
+    """
+
+    def __init__(self, result: Any, count: int) -> None:
+        self.result = result
+        self.errors: tuple[ItemError, ...] = result.errors
+        named = "; ".join(str(error) for error in self.errors[:_MAX_ITEMS_NAMED])
+        more = len(self.errors) - _MAX_ITEMS_NAMED
+        tail = f"; and {more} more" if more > 0 else ""
+        message = f"{len(self.errors)} of {count} items failed: {named}{tail}"
+        super().__init__(message, code=self.errors[0].code, reason=self.errors[0].reason)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+_RAISED: tuple[type[SiglipError], ...] = (
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    Unavailable,
+    DeadlineExceeded,
+)
+_CLASSES = {cls.code: cls for cls in _RAISED} | {StatusCode.UNIMPLEMENTED: NotFound}
+
+
+def class_of(code: StatusCode) -> type[SiglipError]:
+    """The exception class of a gRPC status code."""
+    return _CLASSES.get(code, InternalError)

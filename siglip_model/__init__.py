@@ -1,0 +1,61 @@
+"""SigLIP in plain PyTorch, Pillow and SentencePiece, compatible with Hugging Face checkpoints.
+
+Names are imported on first use, so that a program which only tokenizes or decodes images never
+loads torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from siglip_model.checkpoint import load_model, load_tower
+    from siglip_model.config import SiglipConfig, SiglipTextConfig, SiglipVisionConfig
+    from siglip_model.files import CheckpointError
+    from siglip_model.image_processing import ImageError, ImageLimits, SiglipImageProcessor
+    from siglip_model.modeling import SiglipModel, SiglipTextModel, SiglipVisionModel
+    from siglip_model.processor import SiglipProcessor
+    from siglip_model.tokenizer import SiglipTokenizer
+
+_HOMES = {
+    "CheckpointError": "files",
+    "ImageError": "image_processing",
+    "ImageLimits": "image_processing",
+    "SiglipConfig": "config",
+    "SiglipImageProcessor": "image_processing",
+    "SiglipModel": "modeling",
+    "SiglipProcessor": "processor",
+    "SiglipTextConfig": "config",
+    "SiglipTextModel": "modeling",
+    "SiglipTokenizer": "tokenizer",
+    "SiglipVisionConfig": "config",
+    "SiglipVisionModel": "modeling",
+    "load_model": "checkpoint",
+    "load_tower": "checkpoint",
+}
+
+__all__ = [
+    "CheckpointError",
+    "ImageError",
+    "ImageLimits",
+    "SiglipConfig",
+    "SiglipImageProcessor",
+    "SiglipModel",
+    "SiglipProcessor",
+    "SiglipTextConfig",
+    "SiglipTextModel",
+    "SiglipTokenizer",
+    "SiglipVisionConfig",
+    "SiglipVisionModel",
+    "load_model",
+    "load_tower",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,108 @@
+"""Configurations of both towers and of the pair, as `config.json` stores them.
+
+Names and defaults are those of Hugging Face Transformers v4.50. The dataclasses are mutable, and
+keys they do not know are kept as attributes, so that a file written by another tool survives a
+round trip. This module never imports torch: the gateway reads configurations too.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from siglip_model.files import CONFIG, read_json, require, resolve, write_json
+
+
+class _Config:
+    model_type: ClassVar[str]
+    # Where this configuration sits inside the file of a whole model, "" for the whole model itself.
+    section: ClassVar[str] = ""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        values = {key: value for key, value in values.items() if key != "model_type"}
+        assert is_dataclass(cls)
+        known = {field.name for field in fields(cls)}
+        config = cls(**{key: value for key, value in values.items() if key in known})
+        vars(config).update({key: value for key, value in values.items() if key not in known})
+        return config
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path, *, revision: str | None = None) -> Self:
+        """Read `config.json` of a folder or a hub id; a tower finds its section in a whole model's."""
+        folder = resolve(model, revision=revision, only=(CONFIG,)).folder
+        require(folder, CONFIG)
+        values = read_json(folder / CONFIG)
+        if cls.section and values.get("model_type") == SiglipConfig.model_type:
+            values = values.get(cls.section) or {}
+        return cls.from_dict(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        values = {key: _plain(value) for key, value in vars(self).items()}
+        return {"model_type": self.model_type, **values}
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        write_json(Path(folder) / CONFIG, self.to_dict())
+
+
+def _plain(value: Any) -> Any:
+    return value.to_dict() if isinstance(value, _Config) else value
+
+
+@dataclass
+class SiglipTextConfig(_Config):
+    model_type: ClassVar[str] = "siglip_text_model"
+    section: ClassVar[str] = "text_config"
+
+    vocab_size: int = 32000
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    max_position_embeddings: int = 64
+    hidden_act: str = "gelu_pytorch_tanh"
+    layer_norm_eps: float = 1e-6
+    attention_dropout: float = 0.0
+    # Left over from CLIP and used nowhere: the tokenizer's padding and end are both 1.
+    pad_token_id: int = 1
+    bos_token_id: int = 49406
+    eos_token_id: int = 49407
+    projection_size: int = None  # type: ignore[assignment]  # hidden_size when not given
+
+    def __post_init__(self) -> None:
+        if self.projection_size is None:
+            self.projection_size = self.hidden_size
+
+
+@dataclass
+class SiglipVisionConfig(_Config):
+    model_type: ClassVar[str] = "siglip_vision_model"
+    section: ClassVar[str] = "vision_config"
+
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    num_channels: int = 3
+    image_size: int = 224
+    patch_size: int = 16
+    hidden_act: str = "gelu_pytorch_tanh"
+    layer_norm_eps: float = 1e-6
+    attention_dropout: float = 0.0
+
+
+@dataclass
+class SiglipConfig(_Config):
+    """The pair of towers; a tower may be given as a dict, or left out for the defaults."""
+
+    model_type: ClassVar[str] = "siglip"
+
+    text_config: SiglipTextConfig = None  # type: ignore[assignment]
+    vision_config: SiglipVisionConfig = None  # type: ignore[assignment]
+    initializer_factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text_config, SiglipTextConfig):
+            self.text_config = SiglipTextConfig.from_dict(self.text_config or {})
+        if not isinstance(self.vision_config, SiglipVisionConfig):
+            self.vision_config = SiglipVisionConfig.from_dict(self.vision_config or {})

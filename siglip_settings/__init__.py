@@ -1,0 +1,40 @@
+"""Every setting of every process: one definition gives its flag, variable, default, unit and help line."""
+
+from siglip_settings.fields import Setting, setting, settings_of
+from siglip_settings.load import Resolved, SettingsError, all_settings, load, refuse_unknown, resolve
+from siglip_settings.mask import masked
+from siglip_settings.tables import (
+    ClientSettings,
+    DeviceSettings,
+    DownloadSettings,
+    GatewaySettings,
+    ModelSettings,
+    ProcessSettings,
+    RedisSettings,
+    ServeSettings,
+    Tower,
+    WorkerSettings,
+)
+
+__all__ = [
+    "ClientSettings",
+    "DeviceSettings",
+    "DownloadSettings",
+    "GatewaySettings",
+    "ModelSettings",
+    "ProcessSettings",
+    "RedisSettings",
+    "Resolved",
+    "ServeSettings",
+    "Setting",
+    "SettingsError",
+    "Tower",
+    "WorkerSettings",
+    "all_settings",
+    "load",
+    "masked",
+    "refuse_unknown",
+    "resolve",
+    "setting",
+    "settings_of",
+]

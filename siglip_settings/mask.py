@@ -1,0 +1,24 @@
+"""Shows settings without giving away what is secret in them."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from siglip_settings.load import Resolved
+
+MASK = "***"
+
+
+def masked(found: Resolved) -> Any:
+    """The value, ready to show. Of a secret URL the password and the query are replaced by ***."""
+    if not found.setting.secret or not isinstance(found.value, str):
+        return found.value
+    try:
+        parts = urlsplit(found.value)
+    except ValueError:
+        return MASK
+    if not parts.scheme or "://" not in found.value:
+        return MASK
+    login, at, place = parts.netloc.rpartition("@")
+    user, colon, _ = login.partition(":")
+    shown_login = f"{user}:{MASK}" if colon else login
+    return f"{parts.scheme}://{shown_login}{at}{place}{parts.path}" + (f"?{MASK}" if parts.query else "")

@@ -1,0 +1,170 @@
+"""Every setting of the project, each defined once; a process's settings are put together by inheritance."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from siglip_settings.fields import setting
+
+Tower = Literal["text", "vision"]
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadSettings:
+    """How checkpoints are fetched from the hub (HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are honoured)."""
+
+    revision: str | None = setting(None, help="Branch, tag or commit of a hub checkpoint.")
+    cache_dir: str | None = setting(
+        None, help="Folder for downloaded checkpoints. Default: the cache of huggingface_hub."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings(DownloadSettings):
+    """Which checkpoint is served."""
+
+    model: str = setting(help="Checkpoint: a folder in the Hugging Face layout, or a hub id.")
+    model_name: str | None = setting(
+        None, help="Name that clients ask for. Default: the folder's base name, or the hub id."
+    )
+
+    @property
+    def served_name(self) -> str:
+        """The name in requests, replies and queue keys: gateway and workers must agree on it."""
+        folder = Path(self.model).expanduser()
+        return self.model_name or (folder.resolve().name if folder.is_dir() else self.model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedisSettings:
+    """Where the queue is."""
+
+    redis_url: str | None = setting(
+        None,
+        secret=True,
+        help="Redis >= 7.0 or Valkey >= 7.2: redis://, rediss:// (TLS) or unix://, with user and password.",
+    )
+    redis_ca_file: str | None = setting(None, help="PEM file of the authority that signed the server.")
+    redis_cert_file: str | None = setting(None, help="PEM file of this side's certificate (mutual TLS).")
+    redis_key_file: str | None = setting(None, help="PEM file of that certificate's key.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessSettings:
+    """What every process of the service has."""
+
+    log_format: Literal["auto", "text", "json"] = setting(
+        "auto", help="How log lines are written to stderr. auto: text on a terminal, JSON elsewhere."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", help="The least important lines to log."
+    )
+    drain_timeout_s: float = setting(
+        30.0, unit="s", minimum=0, help="Time to finish accepted work when told to stop."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewaySettings(ModelSettings, RedisSettings, ProcessSettings):
+    """The gRPC front: decodes, tokenizes, queues, scores."""
+
+    listen: str = setting(
+        "127.0.0.1:50051", help="Address to serve on: host:port (port 0: any), or unix:path."
+    )
+    towers: Literal["text,vision", "text", "vision"] = setting(
+        "text,vision", help="Towers that this deployment serves."
+    )
+    decode_threads: int = setting(
+        0, minimum=0, maximum=1024, unit="threads", help="Threads that decode images; 0: one per core."
+    )
+    max_texts: int = setting(512, unit="texts", minimum=1, help="Texts in one call.")
+    max_images: int = setting(64, unit="images", minimum=1, help="Images in one call.")
+    max_labels: int = setting(1024, unit="labels", minimum=1, help="Labels in one Classify call.")
+    max_templates: int = setting(128, unit="templates", minimum=1, help="Templates in one Classify call.")
+    max_prompts: int = setting(
+        4096, unit="prompts", minimum=1, help="Labels times templates in one Classify call."
+    )
+    max_scores: int = setting(
+        16384, unit="scores", minimum=1, help="Images times labels, or images times texts, in one call."
+    )
+    max_text_bytes: int = setting(65536, unit="bytes", minimum=1, help="One text, in UTF-8.")
+    max_image_bytes: int = setting(16 * MIB, unit="bytes", minimum=1, help="One encoded image.")
+    max_image_pixels: int = setting(
+        50_000_000, unit="pixels", minimum=1, help="Width times height of one image, checked before decoding."
+    )
+    max_message_bytes: int = setting(32 * MIB, unit="bytes", minimum=1024, help="One request message.")
+    max_reply_bytes: int = setting(
+        4 * MIB, unit="bytes", minimum=1024, help="One Classify reply; stock clients accept 4 MiB."
+    )
+    max_deadline_s: float = setting(
+        60.0, unit="s", minimum=0.001, help="Longest time of a call; longer or absent deadlines become this."
+    )
+    max_in_flight_rows: int = setting(
+        8192, unit="rows", minimum=1, help="Texts and images accepted and not yet answered, per gateway."
+    )
+    max_in_flight_bytes: int = setting(
+        256 * MIB, unit="bytes", minimum=1, help="Request bytes accepted and not yet answered, per gateway."
+    )
+    queue_max_entries: int = setting(
+        512, unit="entries", minimum=1, help="Entries waiting for one tower; above it calls are refused."
+    )
+    no_worker_timeout_s: float = setting(
+        10.0, unit="s", minimum=0, help="After this long without a live worker, calls fail at once."
+    )
+
+    @property
+    def served_towers(self) -> tuple[Tower, ...]:
+        """`towers` as a tuple."""
+        return cast("tuple[Tower, ...]", tuple(self.towers.split(",")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceSettings:
+    """How a tower is computed."""
+
+    device: str = setting("auto", help="auto, cpu, cuda, cuda:N or mps. auto: a GPU where there is one.")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = setting(
+        "auto", help="Compute dtype. auto: float32 on CPU, bfloat16 on a GPU."
+    )
+    attention: Literal["auto", "eager", "sdpa"] = setting("auto", help="Attention implementation.")
+    threads: int = setting(
+        0, unit="threads", minimum=0, maximum=4096, help="CPU threads of a worker; 0: its share of the cores."
+    )
+    max_batch_rows: int = setting(
+        0, unit="rows", minimum=0, help="Most texts or images in one run of the model; 0: measured at start."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings(ModelSettings, RedisSettings, ProcessSettings, DeviceSettings):
+    """One process that runs one tower."""
+
+    tower: Literal["text", "vision"] = setting(help="The tower to run.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings(GatewaySettings, DeviceSettings):
+    """Everything on one machine: queue, gateway and workers."""
+
+    text_workers: int = setting(
+        1, unit="processes", minimum=0, maximum=256, help="Workers of the text tower."
+    )
+    vision_workers: int = setting(
+        1, unit="processes", minimum=0, maximum=256, help="Workers of the vision tower."
+    )
+    run_dir: str | None = setting(
+        None, help="Where the private runtime folder is made. Default: the system's temporary folder."
+    )
+    start_timeout_s: float = setting(
+        300.0, unit="s", minimum=1, help="Time until everything must be ready (downloads not counted)."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientSettings:
+    """The commands that call a gateway."""
+
+    address: str = setting("127.0.0.1:50051", help="Address of the gateway: host:port, or unix:path.")
+    timeout_s: float = setting(30.0, unit="s", minimum=0.001, help="Deadline of each call.")

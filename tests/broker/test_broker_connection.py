@@ -1,0 +1,135 @@
+"""Other people's servers: URLs, users, versions, policies."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from broker import BrokerUnavailable, EmbeddedServer, GatewayBroker, Row, UnsuitableServer
+from broker.connection import check_server, shown_url
+from siglip_settings import RedisSettings
+from tests.broker.conftest import Connect
+from tests.support.queue_worker import QueueWorker, text_row, vector_of
+from tests.support.valkey import debian_redis, left_overs, looking
+
+NO_REDIS = pytest.mark.skipif(not shutil.which("redis-server"), reason="no redis-server on this machine")
+
+
+async def gateway_to(url: str | None, **settings: str) -> GatewayBroker:
+    return await GatewayBroker.connect(RedisSettings(redis_url=url, **settings), tag="t", fingerprint="f")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("redis://me:secret@127.0.0.1:1/0", r"Redis at redis://me@127\.0\.0\.1:1/0: .*Connect"),
+        ("unix:///nowhere/valkey.sock", "Redis at unix:///nowhere/valkey.sock: .*No such file"),
+        ("http://me:secret@127.0.0.1", r"cannot use the Redis URL http://me@127\.0\.0\.1: .*redis://"),
+        ("redis://:secret@[::1", "cannot use the Redis URL"),
+        (None, "no Redis URL given: set SIGLIP_REDIS_URL or --redis-url"),
+    ],
+)
+async def test_a_wrong_url_is_one_line_without_the_password(url: str | None, message: str) -> None:
+    with pytest.raises(BrokerUnavailable) as refused:
+        await gateway_to(url)
+    text = str(refused.value)
+    assert re.search(message, text), text
+    assert "secret" not in text and "\n" not in text
+
+
+async def test_missing_tls_files_are_named() -> None:
+    with pytest.raises(BrokerUnavailable, match=r"there is no file /nowhere/ca\.pem"):
+        await gateway_to("rediss://127.0.0.1:1", redis_ca_file="/nowhere/ca.pem")
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        ({"redis_version": "6.2.14"}, "Redis 6.2.14 is too old: Redis >= 7.0 or Valkey >= 7.2"),
+        ({"redis_version": "7.2.4", "valkey_version": "7.1.0"}, "Valkey 7.1.0 is too old"),
+        ({"redis_version": "8.0.0", "maxmemory_policy": "allkeys-lru"}, "maxmemory-policy is allkeys-lru"),
+        ({"redis_version": "8.0.0", "maxmemory_policy": "volatile-ttl"}, "maxmemory-policy is volatile-ttl"),
+    ],
+)
+def test_unsuitable_servers_are_refused(info: dict[str, str], message: str) -> None:
+    with pytest.raises(UnsuitableServer, match=re.escape(message)):
+        check_server(info)
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"redis_version": "7.0.0", "maxmemory_policy": "noeviction"},
+        {"redis_version": "7.2.4", "valkey_version": "9.1.2", "maxmemory_policy": "noeviction"},
+        {"redis_version": "10.0"},
+        {},
+    ],
+)
+def test_suitable_servers_are_not(info: dict[str, str]) -> None:
+    check_server(info)
+
+
+async def test_both_ends_refuse_a_server_that_evicts(own_server: EmbeddedServer, tag: str) -> None:
+    with looking(own_server.url) as connection:
+        connection.config_set("maxmemory-policy", "allkeys-lru")
+    with pytest.raises(UnsuitableServer, match="set it to noeviction"):
+        await gateway_to(own_server.url)
+    worker = QueueWorker(own_server.url, tag)
+    with pytest.raises(UnsuitableServer, match="set it to noeviction"):
+        worker.broker.take(1, 0.1)
+    worker.broker.close()
+
+
+@pytest.fixture
+def url_of_user(own_server: EmbeddedServer, tag: str) -> str:
+    """A user who may do what the broker needs on its own keys, INFO not included."""
+    rules = """
+        on >pass-word resetkeys ~{siglip:* -@all +ping +auth +time +multi +exec +watch +unwatch
+        +mget +get +set +del +pexpire +expire +xadd +xdel +xlen +xread +xtrim +xreadgroup +xack +xclaim
+        +xpending +xgroup|create +xgroup|createconsumer +xgroup|delconsumer +xinfo|consumers
+    """
+    with looking(own_server.url) as connection:
+        connection.execute_command("ACL", "SETUSER", "siglip", *rules.split())
+    return own_server.url.replace("unix://", "unix://siglip:pass-word@")
+
+
+async def test_an_acl_user_without_info_is_enough(
+    own_server: EmbeddedServer, tag: str, url_of_user: str
+) -> None:
+    settings = RedisSettings(redis_url=url_of_user)
+    gateway = await GatewayBroker.connect(settings, tag=tag, fingerprint="f" * 16)
+    with QueueWorker(url_of_user, tag) as worker:
+        answer = await gateway.embed("text", [text_row(1)], (16,), "int32", deadline_s=10)
+    await gateway.close()
+    assert answer.rows == [Row(*vector_of(text_row(1)))]
+    assert worker.broker.stats["missed_beats"] == 0
+
+
+async def test_a_wrong_password_is_told_at_once_on_both_ends(
+    own_server: EmbeddedServer, tag: str, url_of_user: str
+) -> None:
+    wrong = url_of_user.replace("pass-word", "secret")
+    with pytest.raises(BrokerUnavailable, match="invalid username-password") as refused:
+        await gateway_to(wrong)
+    assert "secret" not in str(refused.value)
+    worker = QueueWorker(wrong, tag)
+    with pytest.raises(BrokerUnavailable, match="invalid username-password"):
+        worker.broker.take(1, 0.1)
+    worker.broker.close()
+
+
+def test_shown_url_keeps_user_and_place() -> None:
+    url = "rediss://user:p%40ss@host.example:6380/2?ssl_cert_reqs=none"
+    assert shown_url(RedisSettings(redis_url=url)) == "rediss://user@host.example:6380/2"
+
+
+@NO_REDIS
+async def test_redis_of_the_machine_serves_as_well(tmp_path: Path, tag: str, connect: Connect) -> None:
+    with debian_redis(tmp_path) as url:
+        gateway = await connect(url)
+        with QueueWorker(url, tag):
+            answer = await gateway.embed("text", [text_row(1)], (16,), "int32", deadline_s=10)
+        await gateway.close()
+        assert answer.rows == [Row(*vector_of(text_row(1)))]
+        assert left_overs(url, tag) == {}

@@ -1,0 +1,142 @@
+"""Redis forgets, dies and comes back; what gateways hold is sent again."""
+
+import asyncio
+import os
+import signal
+import threading
+
+import pytest
+
+from broker import Answer, BrokerUnavailable, DeadlineExceeded, EmbeddedServer, GatewayBroker, Row
+from broker.keys import GROUP, Keys
+from tests.broker.conftest import Connect
+from tests.broker.waiting import until
+from tests.support.queue_worker import QueueWorker, text_row, vector_of
+from tests.support.valkey import kill_server, looking, server_pid
+
+# More than a worker reads at once.
+ROWS = [text_row(number) for number in range(100)]
+RIGHT = [[Row(*vector_of(row))] for row in ROWS]
+
+
+def embed_all(gateway: GatewayBroker, deadline_s: float = 30) -> "list[asyncio.Task[Answer]]":
+    calls = [gateway.embed("text", [row], (16,), "int32", deadline_s=deadline_s) for row in ROWS]
+    return [asyncio.create_task(call) for call in calls]
+
+
+@pytest.mark.parametrize("command", ["FLUSHALL", "DEL", "DEL, then add", "XGROUP DESTROY"])
+async def test_lost_data_is_sent_again(
+    own_server: EmbeddedServer, tag: str, connect: Connect, command: str
+) -> None:
+    gateway = await connect(own_server)
+    holding, released = threading.Event(), threading.Event()
+
+    def hold(jobs: object) -> None:
+        if jobs:
+            holding.set()
+            released.wait(20)
+
+    with QueueWorker(own_server.url, tag, on_jobs=hold):
+        calls = embed_all(gateway)
+        await until(holding.is_set)
+        stream = Keys(tag).requests("text", "interactive")
+        with looking(own_server.url) as connection:
+            if command == "FLUSHALL":
+                connection.flushall()
+            elif command.startswith("DEL"):
+                connection.delete(stream)
+            else:
+                connection.xgroup_destroy(stream, GROUP)
+        if command == "DEL, then add":
+            # Adding shows at once that the stream is gone.
+            calls += embed_all(gateway)
+        released.set()
+        answers = await asyncio.gather(*calls)
+    assert [answer.rows for answer in answers] == RIGHT * (len(calls) // len(ROWS))
+    assert (gateway.stats["readded"] > 0) == (command != "XGROUP DESTROY")
+
+
+async def test_server_killed_and_restarted_empty(
+    own_server: EmbeddedServer, tag: str, connect: Connect
+) -> None:
+    gateway = await connect(own_server)
+    holding, released = threading.Event(), threading.Event()
+
+    def hold(jobs: object) -> None:
+        if jobs:
+            holding.set()
+            released.wait(20)
+
+    with QueueWorker(own_server.url, tag, on_jobs=hold):
+        calls = embed_all(gateway)
+        await until(holding.is_set)
+        await asyncio.to_thread(kill_server, own_server)
+        await until(lambda: gateway.outage is not None)
+        with pytest.raises(BrokerUnavailable, match=r"^Redis at unix://.*: "):
+            await gateway.embed("text", [ROWS[0]], (16,), "int32", deadline_s=5)
+        await asyncio.to_thread(own_server.restart)
+        released.set()
+        answers = await asyncio.gather(*calls)
+        assert gateway.outage is None
+    assert [answer.rows for answer in answers] == RIGHT
+    assert gateway.stats["readded"] > 0
+
+
+async def test_replies_of_a_restarted_server_are_seen_though_their_ids_are_smaller(
+    own_server: EmbeddedServer, tag: str, connect: Connect
+) -> None:
+    gateway = await connect(own_server)
+    with looking(own_server.url) as connection:
+        future = {b"r": b""}
+        connection.xadd(Keys(tag).replies(gateway.gateway_id), future, id="9999999999999-0")
+        await until(lambda: connection.xlen(Keys(tag).replies(gateway.gateway_id)) == 0)
+        connection.flushall()
+    with QueueWorker(own_server.url, tag):
+        await until(lambda: gateway.stats["losses"])
+        answer = await gateway.embed("text", [ROWS[0]], (16,), "int32", deadline_s=10)
+    assert answer.rows == RIGHT[0]
+
+
+async def test_a_broken_connection_loses_nothing(
+    own_server: EmbeddedServer, tag: str, connect: Connect
+) -> None:
+    gateway = await connect(own_server)
+    with QueueWorker(own_server.url, tag):
+        for _ in range(5):
+            calls = embed_all(gateway)
+            with looking(own_server.url) as connection:
+                connection.execute_command("CLIENT KILL TYPE normal SKIPME yes")
+            answers = await asyncio.gather(*calls, *embed_all(gateway))
+            assert [answer.rows for answer in answers] == RIGHT * 2
+            assert gateway.outage is None  # a connection is not the server
+
+
+async def test_a_stopped_server_ends_calls_at_their_deadline_and_is_forgiven(
+    own_server: EmbeddedServer, tag: str, connect: Connect
+) -> None:
+    """Nothing is refused, nothing answers: only socket timeouts tell."""
+    gateway = await connect(own_server)
+    pid = server_pid(own_server.url)
+    with QueueWorker(own_server.url, tag):
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises((DeadlineExceeded, BrokerUnavailable)):
+                await gateway.embed("text", [ROWS[0]], (16,), "int32", deadline_s=0.3)
+            await until(lambda: gateway.outage is not None)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        await until(lambda: gateway.outage is None)
+        answers = await asyncio.gather(*embed_all(gateway))
+    assert [answer.rows for answer in answers] == RIGHT
+
+
+async def test_workers_wait_for_a_server_that_is_not_there_yet(
+    own_server: EmbeddedServer, tag: str, connect: Connect
+) -> None:
+    await asyncio.to_thread(kill_server, own_server)
+    with QueueWorker(own_server.url, tag) as worker:
+        await until(lambda: worker.broker.stats.get("outages"))
+        await asyncio.to_thread(own_server.restart)
+        gateway = await connect(own_server)
+        answers = await asyncio.gather(*embed_all(gateway))
+    assert [answer.rows for answer in answers] == RIGHT

@@ -1,0 +1,79 @@
+"""Calls side by side, and what long lists hold at a time."""
+
+import asyncio
+import io
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from siglip_client import AsyncClient, Client
+from tests.client.stand_in import StandIn
+
+
+async def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+async def client(address: str) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(address) as opened:
+        await opened.get_model()
+        yield opened
+
+
+async def test_calls_of_the_asyncio_client_run_side_by_side(client: AsyncClient, service: StandIn) -> None:
+    service.may_answer.clear()
+    calls = [asyncio.create_task(client.embed_texts(["a"])) for _ in range(4)]
+    await until(lambda: len(service.calls("EmbedTexts")) == 4)
+    service.may_answer.set()
+    assert [len(result) for result in await asyncio.gather(*calls)] == [1] * 4
+
+
+async def test_a_cancelled_long_list_leaves_no_call_behind(client: AsyncClient, service: StandIn) -> None:
+    service.may_answer.clear()
+    task = asyncio.create_task(client.embed_texts(["a"] * 40))
+    await until(lambda: len(service.calls("EmbedTexts")) == 2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(5):
+            await task
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    service.may_answer.set()
+
+
+class CountedFile(io.BytesIO):
+    reads = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        type(self).reads += 1
+        return super().read(size)
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+async def test_images_are_read_only_as_the_service_takes_them(
+    client: AsyncClient, service: StandIn, blocking: bool
+) -> None:
+    class File(CountedFile):
+        pass
+
+    files = [File(f"image {i}".encode()) for i in range(60)]
+    with Client(client.address) as blocking_client:
+        blocking_client.get_model()
+        service.may_answer.clear()
+        call = asyncio.create_task(
+            asyncio.to_thread(blocking_client.embed_images, files) if blocking else client.embed_images(files)
+        )
+        await until(lambda: len(service.calls("EmbedImages")) == 2)
+        # Two calls of three images on the way, and the next one made ready.
+        assert File.reads <= 3 * 3 + 1
+        service.may_answer.set()
+        assert len(await call) == File.reads == 60
+
+
+def test_the_asyncio_client_needs_a_running_loop() -> None:
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        AsyncClient("127.0.0.1:9")

@@ -1,0 +1,68 @@
+"""Configurations: defaults filled in, unknown keys kept, towers found in a whole model's file."""
+
+import json
+from pathlib import Path
+
+import pytest
+import transformers
+
+from siglip_model import CheckpointError, SiglipConfig, SiglipTextConfig, SiglipVisionConfig
+
+
+def write(folder: Path, **values: object) -> Path:
+    (folder / "config.json").write_text(json.dumps(values))
+    return folder
+
+
+def test_defaults_are_those_of_the_reference() -> None:
+    # The installed release dropped the two leftovers of CLIP that v4.50 still writes.
+    pairs = [
+        (SiglipTextConfig(), transformers.SiglipTextConfig()),
+        (SiglipVisionConfig(), transformers.SiglipVisionConfig()),
+    ]
+    for ours, theirs in pairs:
+        for name, value in vars(ours).items():
+            assert getattr(theirs, name) == value, name
+
+
+def test_files_of_the_hub_leave_out_every_default(tmp_path: Path) -> None:
+    write(tmp_path, model_type="siglip", text_config={"vocab_size": 250_000}, vision_config=None)
+    config = SiglipConfig.from_pretrained(tmp_path)
+    assert config.text_config == SiglipTextConfig(vocab_size=250_000)
+    assert config.vision_config == SiglipVisionConfig()
+    assert SiglipTextConfig.from_pretrained(tmp_path).vocab_size == 250_000
+    assert SiglipVisionConfig.from_pretrained(tmp_path).image_size == 224
+
+
+def test_unknown_keys_survive(tmp_path: Path) -> None:
+    values = {"model_type": "siglip", "made_by": "someone", "text_config": {"odd": [1]}, "vision_config": {}}
+    config = SiglipConfig.from_pretrained(write(tmp_path, **values))
+    assert config.made_by == "someone"  # type: ignore[attr-defined]
+    config.save_pretrained(tmp_path / "again")
+    again = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert again["made_by"] == "someone"
+    assert again["text_config"]["odd"] == [1]
+    assert again["text_config"]["model_type"] == "siglip_text_model"
+
+
+def test_what_we_write_transformers_reads(tmp_path: Path) -> None:
+    text = SiglipTextConfig(hidden_size=48, projection_size=72, bos_token_id=0, eos_token_id=1)
+    SiglipConfig(
+        text_config=text, vision_config=SiglipVisionConfig(hidden_size=72, image_size=50)
+    ).save_pretrained(tmp_path)
+    theirs = transformers.SiglipConfig.from_pretrained(tmp_path)
+    assert (theirs.text_config.hidden_size, theirs.text_config.projection_size) == (48, 72)
+    assert (theirs.vision_config.hidden_size, theirs.vision_config.image_size) == (72, 50)
+
+
+def test_projection_size_is_the_width_unless_given() -> None:
+    assert SiglipTextConfig(hidden_size=48).projection_size == 48
+    assert SiglipTextConfig(hidden_size=48, projection_size=7).projection_size == 7
+
+
+def test_a_folder_without_configuration_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"lacks config\.json"):
+        SiglipConfig.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(CheckpointError, match="holds list, not an object"):
+        SiglipConfig.from_pretrained(tmp_path)

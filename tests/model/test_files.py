@@ -1,0 +1,189 @@
+"""Folders, safetensors headers, the two scalars and the fingerprint: all without torch."""
+
+import json
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_torch
+
+from siglip_model import SiglipModel
+from siglip_model.checkpoint import save
+from siglip_model.files import CheckpointError, read_scalars, require, resolve, stored_tensors
+from siglip_model.fingerprint import fingerprint
+from tests.support.checkpoints import LOGIT_BIAS, LOGIT_SCALE, write_tiny_checkpoint
+
+
+@pytest.fixture
+def copy(tiny: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny, tmp_path / "copy")
+
+
+def test_a_folder_is_taken_as_it_is(tiny: Path) -> None:
+    assert resolve(tiny).folder == tiny
+    assert resolve(str(tiny)).revision == ""
+
+
+def test_a_file_is_refused(tiny: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a file; give the folder"):
+        resolve(tiny / "config.json")
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "./missing", "/tmp/none/at/all", "a b", ""])
+def test_neither_folder_nor_hub_id(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="neither a folder nor a hub id"):
+        resolve(name or "   ")
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"lacks a\.json, b\.json$"):
+        require(tmp_path, "a.json", "b.json")
+
+
+def test_scalars_of_one_file(tiny: Path) -> None:
+    scale, bias = read_scalars(tiny)
+    assert scale == pytest.approx(float(np.exp(np.float64(np.float32(LOGIT_SCALE)))), rel=1e-12)
+    assert bias == float(np.float32(LOGIT_BIAS))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_scalars_of_every_type(tiny: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    values = {
+        "logit_scale": torch.tensor([LOGIT_SCALE]).to(dtype),
+        "logit_bias": torch.tensor(LOGIT_BIAS).to(dtype),
+    }
+    save_torch(values, tmp_path / "model.safetensors")
+    scale, bias = read_scalars(tmp_path)
+    assert scale == pytest.approx(float(values["logit_scale"].double().exp()), rel=1e-12)
+    assert bias == float(values["logit_bias"])
+
+
+def test_scalars_of_shards(tiny: Path, tmp_path: Path) -> None:
+    save(SiglipModel.from_pretrained(tiny), tmp_path, max_shard_bytes=50_000)
+    assert len(list(tmp_path.glob("*.safetensors"))) > 3
+    assert read_scalars(tmp_path) == read_scalars(tiny)
+
+
+def test_scalars_of_a_tower_alone(tmp_path: Path) -> None:
+    save_file({"text_model.head.bias": np.zeros(3, np.float32)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="no logit_scale and no logit_bias: it is not a whole SigLIP"):
+        read_scalars(tmp_path)
+
+
+def test_headers_agree_with_the_library(tiny: Path) -> None:
+    ours, theirs = stored_tensors(tiny), load_file(tiny / "model.safetensors")
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert ours[name].shape == tensor.shape
+        assert b"".join(ours[name].chunks(max_bytes=1000)) == tensor.tobytes()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x01", struct.pack("<Q", 10**12), struct.pack("<Q", 4) + b"[1]x", struct.pack("<Q", 2) + b"[]"],
+)
+def test_a_damaged_safetensors_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match="is not a safetensors file"):
+        stored_tensors(tmp_path)
+
+
+def test_a_safetensors_file_that_ends_early(copy: Path) -> None:
+    data = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(data[:-100])
+    with pytest.raises(CheckpointError, match="the file is truncated"):
+        read_scalars(copy)
+
+
+def test_missing_weights_and_pickles(copy: Path) -> None:
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"lacks model\.safetensors; pytorch_model\.bin is a pickle"):
+        read_scalars(copy)
+
+
+def test_a_missing_shard_and_an_index_that_points_outside(copy: Path) -> None:
+    index = copy / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"logit_scale": "model-00001-of-00002.safetensors"}}))
+    with pytest.raises(CheckpointError, match=r"lacks model-00001-of-00002\.safetensors"):
+        read_scalars(copy)
+    index.write_text(json.dumps({"weight_map": {"logit_scale": "../secret.safetensors"}}))
+    with pytest.raises(CheckpointError, match="files outside its folder"):
+        read_scalars(copy)
+    index.write_text("{}")
+    with pytest.raises(CheckpointError, match="no weight_map"):
+        read_scalars(copy)
+
+
+def test_the_fingerprint_of_equal_content_is_equal(tiny: Path, copy: Path, tmp_path: Path) -> None:
+    print_ = fingerprint(tiny)
+    assert len(print_) == 64
+    assert fingerprint(copy) == print_
+    for path in copy.glob("*.json"):
+        values = json.loads(path.read_text())
+        path.write_text(json.dumps(dict(sorted(values.items())), indent=7))
+    assert fingerprint(copy) == print_
+    values = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(values | {"transformers_version": "5", "dtype": "float32"}))
+    assert fingerprint(copy) == print_
+    save(SiglipModel.from_pretrained(tiny), tmp_path / "shards", max_shard_bytes=50_000)
+    for path in (*copy.glob("model*"), tmp_path / "shards" / "config.json"):
+        path.unlink()
+    shutil.copytree(tmp_path / "shards", copy, dirs_exist_ok=True)
+    assert fingerprint(copy) == print_
+
+
+def change_weight(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["vision_model.head.probe"][0, 0, 0] += 1e-3
+    save_file(weights, folder / "model.safetensors")
+
+
+def change_name(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["a"] = weights.pop("logit_bias")
+    save_file(weights, folder / "model.safetensors")
+
+
+def change_vocabulary(folder: Path) -> None:
+    with (folder / "spiece.model").open("ab") as file:
+        file.write(b"\0")
+
+
+def change_json(name: str, **values: object) -> object:
+    def change(folder: Path) -> None:
+        path = folder / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_weight,
+        change_name,
+        change_vocabulary,
+        change_json("config.json", text_config={"hidden_size": 32}),
+        change_json("preprocessor_config.json", resample=2),
+        change_json("preprocessor_config.json", image_mean=[0.5, 0.5, 0.4]),
+        change_json("tokenizer_config.json", do_lower_case=False),
+    ],
+)
+def test_whatever_changes_a_vector_changes_the_fingerprint(tiny: Path, copy: Path, change: object) -> None:
+    change(copy)  # type: ignore[operator]
+    assert fingerprint(copy) != fingerprint(tiny)
+
+
+def test_our_own_preprocessing_counts(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint(tiny)
+    monkeypatch.setattr("siglip_model.fingerprint.PREPROCESSING_VERSION", 99)
+    assert fingerprint(tiny) != before
+
+
+def test_other_seeds_are_other_models(tiny: Path, tmp_path: Path) -> None:
+    assert fingerprint(write_tiny_checkpoint(tmp_path, seed=1)) != fingerprint(tiny)

@@ -1,0 +1,90 @@
+"""Tokenizer and image processor in one call, compared with the reference's processor."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+from siglip_model import SiglipModel, SiglipProcessor
+from siglip_model.batch import Batch
+from tests.support.pictures import scene
+
+TEXTS = ["a photo of a cat", "Two dogs!"]
+
+
+@pytest.fixture(scope="module")
+def processor(tiny: Path) -> SiglipProcessor:
+    return SiglipProcessor.from_pretrained(tiny)
+
+
+def test_the_same_as_the_reference(tiny: Path, processor: SiglipProcessor) -> None:
+    theirs = transformers.SiglipProcessor(
+        SiglipImageProcessorPil.from_pretrained(tiny), transformers.SiglipTokenizer.from_pretrained(tiny)
+    )
+    options = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
+    wanted = theirs(images=[scene(), scene(30, 90)], text=TEXTS, **options)
+    got = processor(text=TEXTS, images=[scene(), scene(30, 90)], **options)  # type: ignore[arg-type]
+    assert got.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert torch.equal(got[name], value), name
+
+
+def test_text_or_images_alone_in_either_order(processor: SiglipProcessor) -> None:
+    assert list(processor("a cat")) == ["input_ids"]
+    assert list(processor(images=scene())) == ["pixel_values"]
+    assert list(processor(scene())) == ["pixel_values"]
+    both = processor(["a cat"], [scene()])
+    swapped = processor([scene()], ["a cat"])
+    assert both.keys() == swapped.keys() == {"input_ids", "pixel_values"}
+    assert all(torch.equal(both[name], swapped[name]) for name in both)
+    with pytest.raises(ValueError, match="give text, images or both"):
+        processor()
+
+
+def test_the_batch_goes_into_the_model(tiny: Path, processor: SiglipProcessor) -> None:
+    model = SiglipModel.from_pretrained(tiny, dtype=torch.bfloat16)
+    batch = processor(TEXTS, scene(), padding="max_length", truncation=True).to("cpu", torch.bfloat16)
+    assert batch.pixel_values.dtype == torch.bfloat16
+    assert batch.input_ids.dtype == torch.int64
+    assert batch.to(dtype=torch.float32).pixel_values.dtype == torch.float32
+    with torch.no_grad():
+        assert model(**batch).logits_per_image.shape == (1, 2)
+
+
+def test_files_are_readable_by_every_release(tiny: Path, tmp_path: Path, processor: SiglipProcessor) -> None:
+    processor.save_pretrained(tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        "preprocessor_config.json",
+        "special_tokens_map.json",
+        "spiece.model",
+        "tokenizer_config.json",
+    }
+    again = SiglipProcessor.from_pretrained(tmp_path)
+    options = {"padding": "max_length", "return_tensors": "np"}
+    mine, theirs = (p(TEXTS, scene(), **options) for p in (again, processor))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(mine.input_ids, theirs.input_ids)
+    np.testing.assert_array_equal(mine.pixel_values, theirs.pixel_values)
+
+
+def test_the_layout_of_transformers_5_is_read(tiny: Path, tmp_path: Path, processor: SiglipProcessor) -> None:
+    theirs = transformers.SiglipProcessor(
+        SiglipImageProcessorPil.from_pretrained(tiny), transformers.SiglipTokenizer.from_pretrained(tiny)
+    )
+    theirs.save_pretrained(tmp_path)
+    assert not (tmp_path / "preprocessor_config.json").exists()
+    again = SiglipProcessor.from_pretrained(tmp_path)
+    assert again.image_processor.height_width == (32, 32)
+    assert again(TEXTS, return_tensors=None).input_ids == processor(TEXTS, return_tensors=None).input_ids
+
+
+def test_batches_are_dictionaries_with_attributes() -> None:
+    batch = Batch(ids=[1])
+    assert batch.ids is batch["ids"]
+    with pytest.raises(AttributeError, match="other"):
+        _ = batch.other
+    with pytest.raises(KeyError):
+        _ = batch["other"]

@@ -1,0 +1,41 @@
+"""A worker that cannot work as it is configured says why, before it takes anything."""
+
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from siglip_model.files import CheckpointError
+from siglip_settings import WorkerSettings
+from tests.support.checkpoints import write_tiny_checkpoint
+from workers.errors import SetupError
+from workers.main import run
+
+
+def settings(checkpoint: Path, url: str, **changed: object) -> WorkerSettings:
+    given = {"model": str(checkpoint), "tower": "text", "redis_url": url, "device": "cpu", "threads": 1}
+    return WorkerSettings(**(given | changed))  # type: ignore[arg-type]
+
+
+def test_an_unusable_url(checkpoint: Path) -> None:
+    with pytest.raises(SetupError, match="http://localhost"):
+        run(settings(checkpoint, "http://localhost"))
+
+
+def test_a_device_that_is_not_there(checkpoint: Path) -> None:
+    with pytest.raises(SetupError, match="'cuda:9'"):
+        run(settings(checkpoint, "unix:///nowhere", device="cuda:9"))
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="absent"):
+        run(settings(tmp_path / "absent", "unix:///nowhere"))
+
+
+def test_a_checkpoint_that_lacks_a_tensor(tmp_path: Path) -> None:
+    name = "text_model.final_layer_norm.bias"
+    weights = load_file(write_tiny_checkpoint(tmp_path) / "model.safetensors")
+    del weights[name]
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=name):
+        run(settings(tmp_path, "unix:///nowhere"))

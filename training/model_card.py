@@ -1,0 +1,59 @@
+"""The model card of the demo checkpoint, with the scores that its stored weights reached."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from training.eval_demo import Score, table
+from training.scenes import COLOURS, HELD_OUT, SHAPES
+
+
+@dataclass(frozen=True)
+class Training:
+    """What it took."""
+
+    parameters: int
+    steps: int
+    scenes: int
+    captions: int  # of a batch, at most
+    batch: int  # scenes of a batch
+    learning_rate: float
+    minutes: float
+
+
+def model_card(training: Training, scores: Sequence[Score], fresh_scenes: int) -> str:
+    pairs = ", ".join(f"{colour} {shape}" for colour, shape in sorted(HELD_OUT))
+    return f"""---
+license: apache-2.0
+pipeline_tag: zero-shot-image-classification
+library_name: transformers
+tags: [siglip]
+---
+# shapes: a small SigLIP for demonstrations
+
+It tells coloured shapes apart: {", ".join(COLOURS)} times {", ".join(SHAPES)}, one to four of them,
+small or large, on white, grey or black, and roughly where they lie. It knows nothing else: it exists so
+that this project can show the whole way from a picture and labels to probabilities with weights that fit
+into the repository. {training.parameters:,} parameters, float32, pictures of 64 x 64, texts of 64 tokens.
+
+## Training
+
+`make train-demo`: from random weights, with `siglip_model`'s own code and pairwise sigmoid loss, on scenes
+that `training/scenes.py` draws: {training.scenes:,} scenes in {training.steps:,} batches of {training.batch}
+scenes and at most {training.captions} captions, AdamW, learning rate {training.learning_rate:g} falling to
+zero along a cosine, bfloat16 autocast, {training.minutes:.0f} minutes on 2 CPU cores. Of every picture and
+every caption of a batch it is known exactly whether the caption is true of the picture; that is what the
+loss asks.
+
+Never drawn and never named in training: {pairs}.
+
+## Scores
+
+Of the stored weights on fresh scenes, {fresh_scenes:,} a test (`make eval-demo` measures them again):
+
+{table(scores)}
+
+The first three ask for the best of all 64 "This is a photo of a red circle." of one thing alone. Counting
+asks for the best of "This is a photo of two red circles." with one, two, three and four. The true caption
+is the scene's own, in any of the wordings of training; false ones are all captions of other scenes that are
+not true of it.
+"""

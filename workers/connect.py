@@ -1,0 +1,32 @@
+"""This worker's end of the queue."""
+
+import uuid
+from pathlib import Path
+
+from broker import BrokerError, WorkerBroker, WorkerInfo, model_tag
+from siglip_model.fingerprint import fingerprint
+from siglip_settings import WorkerSettings
+from workers.errors import SetupError
+
+
+def connect(
+    settings: WorkerSettings, folder: Path, *, device: str, dtype: str, attention: str
+) -> WorkerBroker:
+    """Names the queue after the checkpoint in `folder`, and this worker after nobody else.
+
+    Connects later. Raises SetupError for an unusable URL, CheckpointError for the folder.
+    """
+    digest = fingerprint(folder)
+    info = WorkerInfo(
+        worker_id=uuid.uuid4().hex,
+        tower=settings.tower,
+        device=device,
+        dtype=dtype,
+        attention=attention,
+        fingerprint=digest,
+    )
+    tag = model_tag(settings.served_name, digest)
+    try:
+        return WorkerBroker(settings, tag=tag, tower=settings.tower, fingerprint=digest, info=info)
+    except BrokerError as error:
+        raise SetupError(str(error)) from error

@@ -1,0 +1,82 @@
+"""Chooses device, dtype, attention and threads from the settings and what the machine has."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from siglip_settings import WorkerSettings
+from workers.errors import SetupError
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """How a tower runs, with every `auto` resolved."""
+
+    device: torch.device
+    dtype: torch.dtype
+    attention: str
+    threads: int
+
+    @property
+    def dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+
+def choose(settings: WorkerSettings) -> Compute:
+    """Raises SetupError when the device is unknown or absent."""
+    device = _device(settings.device)
+    dtype = _dtype(settings.dtype, device)
+    attention = "sdpa" if settings.attention == "auto" else settings.attention
+    return Compute(device, dtype, attention, settings.threads or _cores())
+
+
+def apply_threads(threads: int) -> None:
+    """Process-wide, and before the first computation: torch refuses it later."""
+    torch.set_num_threads(threads)
+    if torch.get_num_interop_threads() != 1:
+        torch.set_num_interop_threads(1)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device(_best())
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SetupError(f"--device is {name!r}; allowed: auto, cpu, cuda, cuda:N, mps") from None
+    _require_present(name, device)
+    return device
+
+
+def _best() -> str:
+    if torch.cuda.is_available():
+        return "cuda:0"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _require_present(name: str, device: torch.device) -> None:
+    count = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }.get(device.type)
+    if count is None:
+        raise SetupError(f"--device is {name!r}; allowed: auto, cpu, cuda, cuda:N, mps")
+    if (device.index or 0) >= count:
+        raise SetupError(
+            f"--device is {name!r}, but torch {torch.__version__} sees {count} of that kind here"
+        )
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    return DTYPES[name]
+
+
+def _cores() -> int:
+    # Not os.cpu_count(): a container or taskset may allow fewer than the machine has.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,70 @@
+"""The three threads of a worker: take, compute, reply. Each hands over to the next."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from queue import Queue
+
+from broker import BrokerError, JobResult, WorkerBroker
+from workers.answer import answer
+from workers.buffer import Buffer
+from workers.compute import Computer
+from workers.errors import DeviceLost
+
+log = logging.getLogger(__name__)
+
+TAKE_BLOCK_S = 0.5
+"""Longest time until the taking thread notices a stop."""
+
+
+class Loop:
+    """`on_end` is called once, from a thread of the loop: with None when drained, or with what broke."""
+
+    def __init__(
+        self, broker: WorkerBroker, computer: Computer, on_end: Callable[[Exception | None], None]
+    ) -> None:
+        self._broker = broker
+        self._computer = computer
+        self._on_end = on_end
+        self._buffer = Buffer(computer.max_rows)
+        # One batch of results at most: when Redis is slow, the device waits.
+        self._results: Queue[Sequence[JobResult]] = Queue(1)
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """From now on the worker is announced, and takes."""
+        self._broker.start_heartbeat()
+        for work in (self._take, self._compute, self._reply):
+            # Daemons, because a hung device must not keep the process from ending.
+            threading.Thread(target=self._guard, args=(work,), name=work.__name__[1:], daemon=True).start()
+
+    def stop(self) -> None:
+        """Takes nothing more; what is held is finished, then `on_end` is called."""
+        self._stopping.set()
+        self._broker.drain()
+
+    def _take(self) -> None:
+        while (room := self._buffer.wait_for_room()) and not self._stopping.is_set():
+            self._buffer.add(self._broker.take(room, TAKE_BLOCK_S))
+        self._buffer.close()
+
+    def _compute(self) -> None:
+        while jobs := self._buffer.next_batch():
+            if wanted := self._broker.wanted(jobs):
+                self._results.put(answer(wanted, self._computer))
+                self._buffer.max_rows = self._computer.max_rows
+        self._results.put(())
+
+    def _reply(self) -> None:
+        while results := self._results.get():
+            self._broker.reply(results)
+        self._on_end(None)
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except (DeviceLost, BrokerError) as error:
+            self._on_end(error)
+        except Exception as error:
+            log.exception("the %s thread failed", work.__name__[1:])
+            self._on_end(error)

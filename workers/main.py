@@ -1,0 +1,54 @@
+"""Starts a worker: settings in, exit status out."""
+
+import logging
+from pathlib import Path
+
+from siglip_model.files import resolve
+from siglip_settings import WorkerSettings
+from workers import tower as model_tower
+from workers.batch import Tower
+from workers.calibrate import calibrate, warm_up
+from workers.compute import Computer
+from workers.connect import connect
+from workers.device import Compute, apply_threads, choose
+from workers.errors import SetupError
+from workers.serve import serve
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: WorkerSettings) -> int:
+    """Serves until SIGTERM or SIGINT. Exit status: 0 stopped, 1 broke and others have its work.
+
+    Raises SetupError or CheckpointError when it cannot work as it is configured. A Redis that is away is
+    waited for.
+    """
+    compute = choose(settings)
+    folder = resolve(settings.model, revision=settings.revision, cache_dir=settings.cache_dir).folder
+    broker = connect(
+        settings, folder, device=str(compute.device), dtype=compute.dtype_name, attention=compute.attention
+    )
+    tower, max_rows = load(settings, folder, compute)
+    log.info(
+        "%s tower on %s, %s, %s attention, %d threads, at most %d rows a batch",
+        settings.tower,
+        compute.device,
+        compute.dtype_name,
+        compute.attention,
+        compute.threads,
+        max_rows,
+    )
+    return serve(broker, Computer(tower, max_rows, broker.progress), settings.drain_timeout_s)
+
+
+def load(settings: WorkerSettings, folder: Path, compute: Compute) -> tuple[Tower, int]:
+    """The tower, warm, and how many rows it takes at once."""
+    apply_threads(compute.threads)
+    tower = model_tower.load(folder, settings.tower, compute)
+    if not settings.max_batch_rows:
+        return tower, calibrate(tower)
+    try:
+        warm_up(tower, settings.max_batch_rows)
+    except MemoryError as error:
+        raise SetupError(f"--max-batch-rows is {settings.max_batch_rows}: {error}") from error
+    return tower, settings.max_batch_rows
