@@ -25,6 +25,7 @@ from broker.jobs import RedisUrls
 # One blocking read; the socket waits a little longer, never for ever.
 BLOCK_MS = 500
 SOCKET_TIMEOUT_S = 2.0
+CONNECT_TIMEOUT_S = 5.0
 REDIS_FLOOR = (7, 0)
 VALKEY_FLOOR = (7, 2)
 
@@ -61,7 +62,7 @@ def _options(settings: RedisUrls) -> dict[str, Any]:
     options: dict[str, Any] = {
         "protocol": 2,
         "socket_timeout": SOCKET_TIMEOUT_S,
-        "socket_connect_timeout": SOCKET_TIMEOUT_S,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "health_check_interval": 0,
         # CLIENT SETINFO is a command more that an ACL would have to allow.
         "driver_info": None,

@@ -52,7 +52,7 @@ class Held:
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def lost_touch(self) -> None:
-        """A connection failed, and what it carried may be lost. Whether Redis is away the monitor finds out."""
+        """A connection failed, and perhaps what it carried. Whether Redis is away the monitor finds out."""
         self.disturbed = True
         self.alarm.set()
 

@@ -82,19 +82,20 @@ class Outbox:
 
     def _send_once(self, outgoing: Outgoing) -> None:
         try:
-            self._transact(outgoing)
+            self._execute(outgoing, transaction=True)
         except OutOfMemoryError:
             # Replies need memory, and only ended entries free it.
             self._stats["out_of_memory"] += 1
-            self._transact(Outgoing(ended=outgoing.ended, marked=outgoing.marked))
+            # A full server takes no command at all within a transaction.
+            self._execute(Outgoing(ended=outgoing.ended, marked=outgoing.marked), transaction=False)
             outgoing.ended, outgoing.marked = [], []
             try:
-                self._transact(outgoing)
+                self._execute(outgoing, transaction=True)
             except OutOfMemoryError as error:
                 raise redis.ConnectionError(str(error)) from error
 
-    def _transact(self, outgoing: Outgoing) -> None:
-        pipe = self._client.pipeline(transaction=True)
+    def _execute(self, outgoing: Outgoing, *, transaction: bool) -> None:
+        pipe = self._client.pipeline(transaction=transaction)
         for gateway_id, replies in outgoing.replies.items():
             value = wire.pack_replies(replies)
             # A gateway that is gone has no stream, and gets none.

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from gateway.call import Call, request_id_from
 from gateway.errors import InvalidRequest, TimeIsUp, Violation
-from gateway.status import REQUEST_ID_KEY, Failure, cut, failure_of, trailers
+from gateway.status import REQUEST_ID_KEY, Failure, failure_of, trailers
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 async def _refuse(error: Exception, call: Call, context: Context) -> NoReturn:
     failure = failure_of(error)
     _log(call, failure.code.name, failure, error)
-    await context.abort(failure.code, cut(failure.message), trailers(failure, error, call.request_id))
+    await context.abort(failure.code, failure.message, trailers(failure, error, call.request_id))
 
 
 def _log(call: Call, code: str, failure: Failure | None = None, error: Exception | None = None) -> None:

@@ -7,21 +7,37 @@ import grpc
 
 from gateway.errors import StartError
 
+_UNIX = "unix:"
 _REFUSED = (errno.EADDRINUSE, errno.EACCES)
 
 
 def bind(server: grpc.aio.Server, address: str) -> int:
     """The port that `server` will accept calls on; 0 for `unix:` addresses. Raises StartError."""
-    if not address.startswith("unix:"):
-        _probe(address)
+    on_socket = address.startswith(_UNIX)
+    if on_socket:
+        _refuse_live_socket(address)
+    else:
+        _refuse_used_port(address)
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:
-        raise StartError(f"cannot listen on {address}: no such address on this machine") from error
-    return 0 if address.startswith("unix:") else port
+        raise StartError(f"cannot listen on {address}: it cannot be opened on this machine") from error
+    return 0 if on_socket else port
 
 
-def _probe(address: str) -> None:
+def _refuse_live_socket(address: str) -> None:
+    """gRPC would silently take a socket over from the server that is using it."""
+    path = address.removeprefix(_UNIX)
+    path = path[2:] if path.startswith("//") else path
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return
+    raise StartError(f"cannot listen on {address}: a server is using it; stop it or choose another --listen")
+
+
+def _refuse_used_port(address: str) -> None:
     """gRPC reports a used port by several lines of its own on stderr, so it is tried here first."""
     host, _, port = address.rpartition(":")
     if not port.isdecimal() or int(port) > 65535:

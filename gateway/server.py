@@ -22,6 +22,7 @@ from gateway.errors import StartError
 from gateway.health import Health
 from gateway.interceptor import CallInterceptor
 from gateway.listen import bind
+from gateway.memory import return_freed_memory
 from gateway.model import ModelService
 from gateway.parts import Parts
 from gateway.served import ServedModel
@@ -69,6 +70,7 @@ async def serve(settings: GatewaySettings, on_listening: Callable[[int], None] |
     `on_listening` is given the port (0 on a unix socket) as soon as calls are accepted.
     Raises StartError.
     """
+    return_freed_memory()
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:

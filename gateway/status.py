@@ -42,9 +42,10 @@ def failure_of(error: Exception) -> Failure:
         case Overloaded():
             return Failure(error.code, error.reason, str(error), error.retry_after_s)
         case LabelFailed():
-            return Failure(error.failure.code, error.reason, str(error))
+            retry_after_s = _RETRY_AFTER_S if error.failure.retryable else None
+            return Failure(error.failure.code, error.reason, _cut(str(error)), retry_after_s)
         case GatewayError():
-            return Failure(error.code, error.reason, str(error))
+            return Failure(error.code, error.reason, _cut(str(error)))
         case BrokerError():
             return _failure_of_broker(error)
         case _:
@@ -74,7 +75,7 @@ def _failure_of_broker(error: BrokerError) -> Failure:
 
 def trailers(failure: Failure, error: Exception, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
     """The metadata that ends a refused call; stays under 8 KB."""
-    status = status_pb2.Status(code=failure.code.value[0], message=cut(failure.message))
+    status = status_pb2.Status(code=failure.code.value[0], message=failure.message)
     _add(status, error_details_pb2.ErrorInfo(reason=failure.reason, domain=DOMAIN))
     _add(status, error_details_pb2.RequestInfo(request_id=request_id))
     pairs: list[tuple[str, str | bytes]] = [(REQUEST_ID_KEY, request_id)]
@@ -89,7 +90,7 @@ def trailers(failure: Failure, error: Exception, request_id: str) -> tuple[tuple
     return tuple(pairs)
 
 
-def cut(message: str) -> str:
+def _cut(message: str) -> str:
     """A message short enough for the trailers, even when each character takes nine bytes there."""
     return message if len(message) <= _MAX_MESSAGE_CHARACTERS else message[:_MAX_MESSAGE_CHARACTERS] + "…"
 
@@ -98,7 +99,7 @@ def _bad_request(error: InvalidRequest) -> error_details_pb2.BadRequest:
     details = error_details_pb2.BadRequest()
     for violation in error.violations:
         details.field_violations.add(
-            field=violation.field, description=cut(violation.message), reason=violation.reason
+            field=violation.field, description=_cut(violation.message), reason=violation.reason
         )
         if details.ByteSize() > _MAX_DETAILS_BYTES:
             details.field_violations.pop()

@@ -38,7 +38,7 @@ def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     for server in servers:
         with contextlib.suppress(AssertionError):
             # Leases of killed workers need a moment to expire.
-            wait_until(lambda url=server.url: not left_overs(url, tag or "*"), 1.0)
+            wait_until(lambda url=server.url: not left_overs(url, tag or "*"), 3.0)
         assert left_overs(server.url, tag or "*") == {}
 
 

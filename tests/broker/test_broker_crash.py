@@ -8,11 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+import redis
+
 from broker import Answer, EmbeddedServer, GatewayBroker, Job, Row, RowError
 from broker.keys import Keys
 from tests.broker.conftest import Connect
 from tests.broker.waiting import until
-from tests.support.queue_worker import HANGS, KILLS, QueueWorker, start_process, text_row, vector_of
+from tests.support.queue_worker import HANGS, KILLS, QueueWorker, compute, start_process, text_row, vector_of
 from tests.support.valkey import looking
 
 
@@ -161,11 +164,7 @@ async def test_a_long_run_that_makes_progress_keeps_its_work(
             slow.broker.progress()
             time.sleep(0.05)
 
-    with (
-        QueueWorker(embedded.url, tag, on_jobs=long_run) as slow,
-        QueueWorker(embedded.url, tag, on_jobs=lambda jobs: None) as idle,
-    ):
-        idle.broker.drain()
+    with QueueWorker(embedded.url, tag, on_jobs=long_run) as slow:
         call = embed(gateway, text_row(3))
         await until(lambda: pending_of(embedded.url, tag, slow.worker_id) == 1)
         with QueueWorker(embedded.url, tag) as scanner:
@@ -188,7 +187,7 @@ async def test_draining_finishes_what_is_held_and_takes_nothing_more(
     with QueueWorker(embedded.url, tag, on_jobs=hold, worker_id="drains") as draining:
         held = embed(gateway, text_row(1))
         await until(holding.is_set)
-        draining.broker.drain()
+        draining.drain()
         later = embed(gateway, text_row(2))
         released.set()
         assert (await held).rows == [Row(*vector_of(text_row(1)))]
@@ -259,30 +258,23 @@ async def test_what_a_live_worker_forgot_is_reclaimed_after_a_while(
 
 
 async def test_a_worker_finds_at_once_what_it_lost_with_its_connection(
-    own_server: EmbeddedServer, tag: str, connect: Connect
+    embedded: EmbeddedServer, tag: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gateway = await connect(own_server)
-    with QueueWorker(own_server.url, tag, worker_id="w") as worker:
-        await embed(gateway, text_row(0))
-        with looking(own_server.url) as connection:
-            connection.client_pause(60_000, all=False)
-            call = embed(gateway, text_row(1))
-            await asyncio.sleep(0)
-        worker.broker.take = lambda *_: []  # type: ignore[method-assign]
-        with looking(own_server.url) as connection:
-            connection.client_unpause()
-        await until(lambda: depth(own_server.url, tag) == 1 and not _reading(own_server.url))
-        read_as(own_server.url, tag, "w")
-        del worker.broker.take
-        with looking(own_server.url) as connection:
-            connection.execute_command("CLIENT KILL TYPE normal SKIPME yes")
-        started = time.monotonic()
-        await call
-        assert time.monotonic() - started < 1
+    gateway = await connect(embedded)
+    worker = QueueWorker(embedded.url, tag)
+    assert await asyncio.to_thread(worker.broker.take, 64, 0.01) == []
+    call = embed(gateway, text_row(1))
+    await until(lambda: depth(embedded.url, tag) == 1)
+    reading = worker.broker._reading
 
+    def lose(*arguments: object, **options: object) -> None:
+        """The server has delivered, but its reply does not arrive."""
+        monkeypatch.undo()
+        assert reading.xreadgroup(*arguments, **options)  # type: ignore[arg-type]
+        raise redis.ConnectionError("lost")
 
-def _reading(url: str) -> bool:
-    with looking(url) as connection:
-        return any(
-            client["cmd"] == "xreadgroup" and "b" in client["flags"] for client in connection.client_list()
-        )
+    monkeypatch.setattr(reading, "xreadgroup", lose)
+    jobs = await asyncio.to_thread(worker.broker.take, 64, 1.0)  # QUICK.hung_idle_s is 1.5
+    worker.broker.reply([compute(job) for job in jobs])
+    assert (await call).rows == [Row(*vector_of(text_row(1)))]
+    worker.broker.close()

@@ -12,7 +12,7 @@ from siglip_cli.child import Child, ConfigurationFailed, Program
 from siglip_cli.lifeline import lifeline
 from siglip_cli.stop_signals import StopSignals
 from siglip_cli.supervisor import NotReady, keep_alive, stop_in_order
-from tests.cli.processes import alive, wait_for
+from tests.cli.processes import alive, killed_afterwards, wait_for
 
 # Writes its pid to a file of its own, says when it was told to stop, and then obeys or not.
 PROGRAM = """
@@ -206,8 +206,9 @@ def test_children_end_when_their_parent_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout
         lines = [parent.stdout.readline().split() for _ in range(3)]
-        pids = [int(word) for line in lines for word in line if word != "up"]
-        assert len(pids) == 2
-        assert all(alive(pid) for pid in pids)
+        pids = {int(word) for line in lines for word in line if word != "up"}
+        were_alive = [alive(pid) for pid in pids]
         parent.kill()
+    with killed_afterwards(pids):
+        assert were_alive == [True, True]
         wait_for(lambda: not any(alive(pid) for pid in pids), timeout_s=10)

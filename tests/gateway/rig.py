@@ -26,7 +26,8 @@ class FakeWorker:
         self._running, self._idle = threading.Event(), threading.Event()
         self._running.set()
         self.failing: set[bytes] = set()
-        """Rows that have no vector."""
+        """Rows that have no vector, with `failure`."""
+        self.failure = RowError("MODEL_FAILED", "this row cannot be computed", False)
         self.rows: list[bytes] = []
         """Every row that was computed."""
         info = WorkerInfo(f"fake-{tower}", tower, "cpu", "float32", "sdpa", model.fingerprint)
@@ -69,11 +70,7 @@ class FakeWorker:
         self.rows += rows
         dim = self.model.embedding_dim
         vectors = [vector_of(row, dim) for row in rows]
-        errors = {
-            index: RowError("MODEL_FAILED", "this row cannot be computed", False)
-            for index, row in enumerate(rows)
-            if row in self.failing
-        }
+        errors = {index: self.failure for index, row in enumerate(rows) if row in self.failing}
         units = b"".join(unit.astype("<f4").tobytes() for unit, _ in vectors)
         norms = np.array([norm for _, norm in vectors], "<f4").tobytes()
         return JobResult(job, units, norms, dim, compute_us=1234, errors=errors)

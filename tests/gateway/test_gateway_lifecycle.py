@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -20,6 +21,7 @@ from siglip.v1 import embedding_pb2, embedding_pb2_grpc
 from broker import EmbeddedServer
 from gateway import server
 from gateway.errors import StartError
+from siglip_settings import GatewaySettings
 from tests.gateway.conftest import Served, Start, serving, settings_for
 from tests.gateway.rig import FakeWorker, refused, until
 from tests.support.checkpoints import write_tiny_checkpoint
@@ -148,6 +150,24 @@ async def test_a_used_port_is_one_clear_line(
     assert "Address already in use" in str(error.value)
     assert "\n" not in str(error.value)
     assert capfd.readouterr().err == ""
+
+
+async def test_a_unix_socket(
+    tmp_path: Path, settings: GatewaySettings, workers: dict[str, FakeWorker]
+) -> None:
+    listen = f"unix:{tmp_path}/gateway.sock"
+    with socket.socket(socket.AF_UNIX) as crashed:
+        crashed.bind(f"{tmp_path}/gateway.sock")  # its file stays
+    gateway = await server.start(replace(settings, listen=listen))
+    try:
+        assert gateway.port == 0
+        async with grpc.aio.insecure_channel(listen) as channel:
+            stub = embedding_pb2_grpc.EmbeddingServiceStub(channel)
+            assert (await stub.EmbedTexts(TEXTS)).results[0].HasField("embedding")
+        with pytest.raises(StartError, match="a server is using it"):
+            await server.start(replace(settings, listen=listen))
+    finally:
+        await gateway.stop(0)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from siglip.v1 import types_pb2, zero_shot_pb2
 
+from broker import RowError
 from siglip_model.image_processing import ImageLimits, decode
 from tests.gateway.conftest import Served
 from tests.gateway.rig import FakeWorker, picture, refused
@@ -135,17 +136,22 @@ async def test_only_bad_images_are_answered_too(service: Served) -> None:
     assert [result.error.reason for result in reply.results] == ["IMAGE_UNREADABLE", "IMAGE_EMPTY"]
 
 
+@pytest.mark.parametrize("retryable", [False, True])
 async def test_a_label_that_cannot_be_embedded_fails_the_call(
-    service: Served, text_worker: FakeWorker
+    service: Served, text_worker: FakeWorker, monkeypatch: pytest.MonkeyPatch, retryable: bool
 ) -> None:
+    # A worker's words may be long, and trailers must stay short.
+    monkeypatch.setattr(text_worker, "failure", RowError("MODEL_FAILED", "犬" * 9000, retryable))
     model = service.served
     prompt = "a drawing of blue circle"
     text_worker.failing.add(model.tokenizer.encode_batch([prompt], model.text_length)[0].tobytes())
     templates = ["{}", "a drawing of {}"]
     request = zero_shot_pb2.ClassifyRequest(images=IMAGES, labels=LABELS, templates=templates)
     error = await refused(service.zero_shot.Classify(request))
-    assert (error.code.name, error.reason) == ("INTERNAL", "MODEL_FAILED")
+    assert (error.code.name, error.reason) == ("UNAVAILABLE" if retryable else "INTERNAL", "MODEL_FAILED")
+    assert ("RetryInfo" in error.details) == retryable
     assert "labels[1]" in error.message
+    assert error.trailer_bytes < 8192
 
 
 async def test_score_equals_a_direct_computation(service: Served) -> None:

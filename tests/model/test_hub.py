@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from siglip_model import SiglipModel, SiglipTextModel, SiglipVisionModel
+from siglip_model.files import CheckpointFiles
 from tests.support.hub import COMMIT, TOKEN, Hub, running_hub
 
 NEEDED = {
@@ -61,7 +63,7 @@ class Child:
             env=self.environment | (env or {}),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=110,
             check=True,
         )
         assert done.stderr == ""
@@ -149,7 +151,6 @@ def test_missing_gated_and_private_models(hub: Hub, child: Child) -> None:
     ("kind", "fetched"),
     [
         ("SiglipProcessor", NEEDED - {"model.safetensors"}),
-        ("SiglipTextModel", {"model.safetensors", "config.json"}),
         ("SiglipConfig", {"config.json"}),
     ],
 )
@@ -163,10 +164,27 @@ def test_from_pretrained_takes_hub_ids_and_fetches_its_part(
             f"from siglip_model import {kind} as kind; kind.from_pretrained('google/siglip')",
         ],
         env=child.environment,
-        timeout=60,
+        timeout=110,
         check=True,
     )
     assert hub.files_sent() == fetched
+
+
+@pytest.mark.parametrize("kind", [SiglipModel, SiglipTextModel, SiglipVisionModel])
+def test_models_ask_the_hub_for_weights_only(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, kind: type[SiglipModel]
+) -> None:
+    """In this process, because a child would spend seconds on importing torch."""
+    asked: list[object] = []
+
+    def download(model: str, *, only: tuple[str, ...], **options: object) -> CheckpointFiles:
+        asked.append((model, set(only), options["revision"]))
+        return CheckpointFiles(tiny, COMMIT)
+
+    monkeypatch.setattr("siglip_model.hub.download", download)
+    assert isinstance(kind.from_pretrained("google/siglip", revision="v1"), kind)
+    wanted = {"config.json", "*.safetensors", "model.safetensors.index.json"}
+    assert asked == [("google/siglip", wanted, "v1")]
 
 
 def test_progress_is_shown_where_it_is_asked_for(hub: Hub, child: Child) -> None:
@@ -178,7 +196,7 @@ def test_progress_is_shown_where_it_is_asked_for(hub: Hub, child: Child) -> None
         env=child.environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=True,
     )
     assert "100%" in done.stderr

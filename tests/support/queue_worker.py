@@ -27,12 +27,12 @@ DIM = 4
 KILLS, HANGS, FAILS = 901, 902, 903
 # Short, so that tests are; the lease still covers a busy machine's hiccups.
 QUICK = WorkerTiming(
-    lease_s=0.5,
+    lease_s=1.0,
     beat_every_s=0.1,
     scan_every_s=0.1,
     dead_idle_s=0.05,
     hung_idle_s=1.5,
-    stall_after_s=0.5,
+    stall_after_s=1.0,
     stale_consumer_s=0.5,
 )
 MAX_ROWS: dict[Tower, int] = {"text": 64, "vision": 8}
@@ -78,11 +78,12 @@ class QueueWorker:
         fingerprint: str = FINGERPRINT,
         worker_id: str | None = None,
         timing: WorkerTiming = QUICK,
+        ca_file: str | None = None,
         on_jobs: Callable[[list[Job]], None] = lambda jobs: None,
     ) -> None:
         self.worker_id = worker_id or uuid.uuid4().hex
         self.broker = WorkerBroker(
-            RedisSettings(redis_url=url),
+            RedisSettings(redis_url=url, redis_ca_file=ca_file),
             tag=tag,
             tower=tower,
             fingerprint=fingerprint,
@@ -105,10 +106,14 @@ class QueueWorker:
             if jobs:
                 self.broker.reply([compute(job) for job in jobs])
 
-    def stop(self) -> None:
-        """Drains and leaves."""
+    def drain(self) -> None:
+        """Finishes what it holds, and takes nothing more."""
         self.broker.drain()
         self._stopping.set()
+
+    def stop(self) -> None:
+        """Drains and leaves."""
+        self.drain()
         self._thread.join(10)
         self.broker.close()
 

@@ -17,7 +17,7 @@ from siglip_model.fingerprint import fingerprint
 from tests.support.valkey import left_overs, wait_until
 
 ROOT = Path(__file__).parents[2]
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 100.0
 
 Process = subprocess.Popen[bytes]
 
@@ -38,9 +38,10 @@ class System:
         return address
 
     def start_gateway(self) -> Process:
-        return self._start(
-            "gateway", "--listen", "127.0.0.1:0", "--address-file", str(self.folder / "address")
-        )
+        address_file = str(self.folder / "address")
+        # On a busy machine stopped workers may be missed for long.
+        patience = ("--no-worker-timeout-s", "60")
+        return self._start("gateway", "--listen", "127.0.0.1:0", "--address-file", address_file, *patience)
 
     def start_worker(self, tower: str) -> Process:
         worker = self._start("worker", "--tower", tower, "--threads", "1", "--max-batch-rows", "8")

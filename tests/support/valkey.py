@@ -42,7 +42,7 @@ def kill_server(server: EmbeddedServer) -> None:
     wait_until(lambda: not server.alive())
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+def wait_until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
     """Polls; fails when the condition does not become true."""
     deadline = time.monotonic() + timeout_s
     while not condition():

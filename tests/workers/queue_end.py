@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import redis
 
-from broker import Answer, GatewayBroker, Row, RowError, model_tag
+from broker import Answer, GatewayBroker, GatewayLimits, Row, RowError, model_tag
 from siglip_model.fingerprint import fingerprint
 from siglip_settings import RedisSettings
 from tests.support.slow_model import vector_of
@@ -23,7 +23,9 @@ DIM = 32
 async def gateway_end(url: str, checkpoint: Path) -> AsyncIterator[GatewayBroker]:
     digest = fingerprint(checkpoint)
     settings, tag = RedisSettings(redis_url=url), model_tag(checkpoint.name, digest)
-    broker = await GatewayBroker.connect(settings, tag=tag, fingerprint=digest)
+    # Starting a worker takes long on a busy machine.
+    limits = GatewayLimits(no_worker_timeout_s=60)
+    broker = await GatewayBroker.connect(settings, tag=tag, fingerprint=digest, limits=limits)
     try:
         yield broker
     finally:
@@ -51,7 +53,7 @@ def text_rows(count: int, seed: int = 0) -> list[bytes]:
     return [row.tobytes() for row in ids]
 
 
-async def embed(broker: GatewayBroker, rows: Sequence[bytes], deadline_s: float = 30.0) -> Answer:
+async def embed(broker: GatewayBroker, rows: Sequence[bytes], deadline_s: float = 60.0) -> Answer:
     return await broker.embed("text", rows, TEXT_SHAPE, "int32", deadline_s=deadline_s)
 
 
