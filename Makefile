@@ -6,7 +6,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 PACKAGES := siglip_model siglip_settings siglip_client siglip_cli broker gateway workers training benchmarks examples
 export SIGLIP_MODEL ?= checkpoints/shapes
 
-.PHONY: help install demo serve test check pytest slow protos format train-demo eval-demo bench-latency bench-memory clean
+.PHONY: help install demo serve test check pytest slow protos format goldens train-demo eval-demo bench-latency bench-memory clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 16
@@ -57,6 +57,13 @@ format: $(VENV)/.installed-dev  ## Format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+goldens:  ## Write the golden files again, from transformers 4.50.3 in an environment of its own
+	@test -x .venv-goldens/bin/python || $(PYTHON) -m venv .venv-goldens
+	@.venv-goldens/bin/python -m pip install --quiet --disable-pip-version-check \
+	    transformers==4.50.3 tokenizers==0.21.4 'huggingface_hub<1' sentencepiece==0.2.3 'protobuf>=7.36.1'
+	@.venv-goldens/bin/python tests/model/goldens/make_tokenizer.py
+	@git diff --stat -- tests/model/goldens
+
 train-demo: $(VENV)/.installed-run  ## Train the demo checkpoint again (two hours on 2 cores)
 	@$(BIN)/python -m training.train_demo
 
@@ -70,4 +77,4 @@ bench-memory: $(VENV)/.installed-run  ## Gateway memory under 20,000 images
 	@$(BIN)/python -m benchmarks.gateway_memory
 
 clean:  ## Remove everything that was made here
-	rm -rf $(VENV) .run dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-goldens .run dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache

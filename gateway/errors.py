@@ -5,6 +5,7 @@ GatewayError
 ├── UnknownModel      NOT_FOUND
 ├── TowerNotServed    UNIMPLEMENTED
 ├── Overloaded        RESOURCE_EXHAUSTED   says when to try again
+├── Stopping          UNAVAILABLE          says when to try again
 ├── TimeIsUp          DEADLINE_EXCEEDED
 └── LabelFailed       the code of the label's own failure
 StartError            the process cannot serve; one line, ready to show
@@ -78,6 +79,15 @@ class Overloaded(GatewayError):
             f"{limit_name} is {limit}: this call needs {asked} and {used} are in use; try again later"
         )
         self.retry_after_s = retry_after_s
+
+
+class Stopping(GatewayError):
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "STOPPING"
+    retry_after_s = 1.0
+
+    def __init__(self) -> None:
+        super().__init__("this server is stopping; call again to reach another one")
 
 
 class TimeIsUp(GatewayError):

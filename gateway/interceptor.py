@@ -4,6 +4,7 @@ The methods behind it get the parsed request and a `Call`, and raise; they never
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -13,7 +14,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from gateway.call import Call, request_id_from
-from gateway.errors import InvalidRequest, TimeIsUp, Violation
+from gateway.errors import InvalidRequest, Stopping, TimeIsUp, Violation
 from gateway.status import REQUEST_ID_KEY, Failure, failure_of, trailers
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, max_deadline_s: float) -> None:
         self._max_deadline_s = max_deadline_s
         self._wrapped: dict[str, Handler] = {}
+        self._running = 0
+        self._all_done = asyncio.Event()
+        self._stopping = False
+
+    async def drain(self, timeout_s: float) -> None:
+        """Refuses calls from now on, and waits for those in work.
+
+        The port stays open meanwhile: gRPC, when it stops, cancels calls that arrive at that moment, and
+        clients do not try those again.
+        """
+        self._stopping = True
+        if self._running:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_done.wait(), timeout_s)
 
     async def intercept_service(
         self,
@@ -56,7 +71,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             call = self._begin(method, context)
             # A client's own shorter deadline cancels this task without our help.
             longest = asyncio.timeout(self._max_deadline_s)
+            self._running += 1
             try:
+                if self._stopping:
+                    raise Stopping
                 async with longest:
                     reply: bytes = write(await run(_parsed(parse, body), call))
             except asyncio.CancelledError:
@@ -64,6 +82,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 raise
             except Exception as error:
                 await _refuse(TimeIsUp(self._max_deadline_s) if longest.expired() else error, call, context)
+            finally:
+                self._running -= 1
+                if self._stopping and not self._running:
+                    self._all_done.set()
             _log(call, "OK")
             context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
             return reply

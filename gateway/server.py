@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -45,6 +46,7 @@ class Gateway:
     port: int
     parts: Parts
     server: grpc.aio.Server
+    calls: CallInterceptor
     health: Health
     decoders: DecodePool
     following: asyncio.Task[None]
@@ -54,8 +56,10 @@ class Gateway:
 
         May be called again while it runs, with less time.
         """
+        end = time.monotonic() + drain_timeout_s
         self.health.stop()
-        await self.server.stop(drain_timeout_s)
+        await self.calls.drain(drain_timeout_s)
+        await self.server.stop(max(0.0, end - time.monotonic()))
         self.following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self.following
@@ -105,7 +109,8 @@ async def start(settings: GatewaySettings) -> Gateway:
     broker = await _connect(settings, model)
     parts, decoders = _assemble(settings, model, broker)
     health = Health(broker, settings.served_towers, _needs(settings))
-    server = _server(settings, parts, health)
+    calls = CallInterceptor(settings.max_deadline_s)
+    server = _server(settings, parts, calls, health)
     try:
         port = bind(server, settings.listen)
     except StartError:
@@ -113,7 +118,7 @@ async def start(settings: GatewaySettings) -> Gateway:
         raise
     await health.refresh()
     await server.start()
-    return Gateway(port, parts, server, health, decoders, asyncio.create_task(health.follow()))
+    return Gateway(port, parts, server, calls, health, decoders, asyncio.create_task(health.follow()))
 
 
 async def _connect(settings: GatewaySettings, model: ServedModel) -> GatewayBroker:
@@ -155,9 +160,11 @@ def _needs(settings: GatewaySettings) -> dict[str, Collection[Tower]]:
     return {"": served, EMBEDDING: served, ZERO_SHOT: ("text", "vision"), MODEL: ()}
 
 
-def _server(settings: GatewaySettings, parts: Parts, health: Health) -> grpc.aio.Server:
+def _server(
+    settings: GatewaySettings, parts: Parts, calls: CallInterceptor, health: Health
+) -> grpc.aio.Server:
     server = grpc.aio.server(
-        interceptors=[CallInterceptor(settings.max_deadline_s)],
+        interceptors=[calls],
         options=[
             # Without this a second server would share the port silently.
             ("grpc.so_reuseport", 0),

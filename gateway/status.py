@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from broker import BrokerError, DeadlineExceeded, FingerprintMismatch, NoWorkers, QueueFull
-from gateway.errors import GatewayError, InvalidRequest, LabelFailed, Overloaded
+from gateway.errors import GatewayError, InvalidRequest, LabelFailed, Overloaded, Stopping
 
 DOMAIN = "siglip.v1"
 REQUEST_ID_KEY = "x-request-id"
@@ -39,7 +39,7 @@ _INTERNAL = Failure(
 def failure_of(error: Exception) -> Failure:
     """What the client is told. Anything unforeseen is INTERNAL, without its text."""
     match error:
-        case Overloaded():
+        case Overloaded() | Stopping():
             return Failure(error.code, error.reason, str(error), error.retry_after_s)
         case LabelFailed():
             retry_after_s = _RETRY_AFTER_S if error.failure.retryable else None

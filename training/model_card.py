@@ -16,7 +16,6 @@ class Training:
     scenes: int
     captions: int  # of a batch, at most
     batch: int  # scenes of a batch
-    learning_rate: float
     minutes: float
 
 
@@ -39,8 +38,8 @@ into the repository. {training.parameters:,} parameters, float32, pictures of 64
 
 `make train-demo`: from random weights, with `siglip_model`'s own code and pairwise sigmoid loss, on scenes
 that `training/scenes.py` draws: {training.scenes:,} scenes in {training.steps:,} batches of {training.batch}
-scenes and at most {training.captions} captions, AdamW, learning rate {training.learning_rate:g} falling to
-zero along a cosine, bfloat16 autocast, {training.minutes:.0f} minutes on 2 CPU cores. Of every picture and
+scenes and at most {training.captions} captions, with Muon and AdamW, learning rates falling to zero along
+a cosine, bfloat16 autocast, {training.minutes:.0f} minutes on 2 CPU cores. Of every picture and
 every caption of a batch it is known exactly whether the caption is true of the picture; that is what the
 loss asks.
 

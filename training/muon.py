@@ -13,14 +13,9 @@ from torch import Tensor, nn
 
 class Muon:
     def __init__(
-        self,
-        matrices: Iterable[nn.Parameter],
-        *,
-        learning_rate: float,
-        momentum: float = 0.95,
-        weight_decay: float = 0.05,
+        self, matrices: Iterable[nn.Parameter], *, momentum: float = 0.95, weight_decay: float = 0.05
     ) -> None:
-        self.learning_rate, self.momentum, self.weight_decay = learning_rate, momentum, weight_decay
+        self.momentum, self.weight_decay = momentum, weight_decay
         by_shape = defaultdict[torch.Size, list[nn.Parameter]](list)
         for matrix in matrices:
             by_shape[matrix.shape].append(matrix)
@@ -28,15 +23,15 @@ class Muon:
         self.averages = [torch.stack([torch.zeros_like(p) for p in stack]) for stack in self.stacks]
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self, learning_rate: float) -> None:
         for stack, average in zip(self.stacks, self.averages, strict=True):
             gradients = torch.stack([p.grad for p in stack if p.grad is not None])
             average.lerp_(gradients, 1 - self.momentum)
             change = orthogonal(gradients.lerp(average, self.momentum))
             rows, columns = change.shape[1:]
-            step = -self.learning_rate * max(1, rows / columns) ** 0.5
+            step = -learning_rate * max(1, rows / columns) ** 0.5
             for p, direction in zip(stack, change, strict=True):
-                p.mul_(1 - self.learning_rate * self.weight_decay).add_(direction, alpha=step)
+                p.mul_(1 - learning_rate * self.weight_decay).add_(direction, alpha=step)
 
 
 def orthogonal(x: Tensor) -> Tensor:

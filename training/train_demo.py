@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from siglip_model import (
@@ -23,10 +23,12 @@ from siglip_model.loss import sigmoid_loss
 from training.batches import TEXT_LENGTH, Batch, Batches, normalized, stream
 from training.eval_demo import CHECKPOINT, FRESH_SCENES, Judge, scores, table
 from training.model_card import Training, model_card
+from training.muon import Muon
 from training.scenes import IMAGE_SIZE
 from training.vocabulary import PIECES, train_vocabulary
 
 FIRST_SCALE, FIRST_BIAS = math.log(10), -3.0  # the bias is near the log of the share of true pairs
+MUON_LEARNING_RATE, ADAM_LEARNING_RATE = 0.02, 1.5e-3
 REPORT_EVERY_S = 300
 VOCABULARY = "spiece.model"
 
@@ -37,7 +39,6 @@ class Plan:
     minutes: float  # the learning rate reaches zero by then, whatever the speed
     scenes: int  # of a batch
     captions: int
-    learning_rate: float
     warm_up: int  # steps
     seed: str
     scratch: Path  # for what is saved on the way
@@ -47,9 +48,8 @@ class Plan:
         return max(step / self.steps, seconds / (60 * self.minutes))
 
     def rate(self, step: int, progress: float) -> float:
-        """A linear rise over the first steps, then half a cosine down to zero."""
-        rise = min(1, (step + 1) / self.warm_up)
-        return self.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * progress))
+        """Of the full learning rate: a linear rise, then half a cosine down to zero."""
+        return min(1, (step + 1) / self.warm_up) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def demo_config() -> SiglipConfig:
@@ -75,7 +75,7 @@ def demo_config() -> SiglipConfig:
 
 def train(plan: Plan, judge: Judge) -> Training:
     """Trains the judge's model; the judge reports on it now and then."""
-    optimizer, losses = new_optimizer(judge.model), list[float]()
+    optimizer, losses = Optimizer(judge.model), list[float]()
     started = reported = time.monotonic()
     batches = Batches(vocabulary(plan), plan.seed, plan.steps, plan.scenes, plan.captions)
     with tqdm(total=plan.steps, unit="batch") as bar:
@@ -83,8 +83,8 @@ def train(plan: Plan, judge: Judge) -> Training:
             progress = plan.progress(step, time.monotonic() - started)
             if progress >= 1:
                 break
-            set_learning_rate(optimizer, plan.rate(step, progress))
-            losses.append(train_step(judge.model, optimizer, batch))
+            losses.append(learn(judge.model, batch))
+            optimizer.step(plan.rate(step, progress))
             bar.set_postfix(loss=f"{recent(losses):.3f}", refresh=False)
             bar.update()
             if time.monotonic() - reported > REPORT_EVERY_S:
@@ -96,7 +96,6 @@ def train(plan: Plan, judge: Judge) -> Training:
         scenes=len(losses) * plan.scenes,
         captions=plan.captions,
         batch=plan.scenes,
-        learning_rate=plan.learning_rate,
         minutes=(time.monotonic() - started) / 60,
     )
 
@@ -106,33 +105,52 @@ def vocabulary(plan: Plan) -> Path:
 
 
 def new_model(config: SiglipConfig) -> SiglipModel:
-    model = SiglipModel(config)
+    """Eager attention, because on CPUs its gradient takes half the time of sdpa's."""
+    model = SiglipModel(config, "eager")
     nn.init.constant_(model.logit_scale, FIRST_SCALE)
     nn.init.constant_(model.logit_bias, FIRST_BIAS)
+    vision = config.vision_config
+    positions = model.vision_model.embeddings.position_embedding.weight
+    positions.data = 0.7 * waves(vision.image_size // vision.patch_size, vision.hidden_size)
     return model
 
 
-def new_optimizer(model: SiglipModel) -> torch.optim.AdamW:
-    """No decay for what is not a matrix: scale, bias and norms."""
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True)
+def waves(side: int, width: int) -> Tensor:
+    """[side * side, width]: sine and cosine of row and column, for positions that differ at once."""
+    line = torch.arange(side) - side / 2 + 0.5
+    frequencies = torch.linspace(math.log(0.15), math.log(0.6 * math.pi), width // 4).exp()
+    angles = [grid.reshape(-1, 1) * frequencies for grid in torch.meshgrid(line, line, indexing="ij")]
+    return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
 
 
-def set_learning_rate(optimizer: torch.optim.AdamW, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+class Optimizer:
+    """Muon for the matrices inside the towers, AdamW for the rest; scale, bias and norms decay not."""
+
+    def __init__(self, model: SiglipModel) -> None:
+        inner, outer, vectors = list[nn.Parameter](), list[nn.Parameter](), list[nn.Parameter]()
+        for name, p in model.named_parameters():
+            is_inner = p.ndim == 2 and (".layers." in name or ".head." in name)
+            (vectors if p.ndim < 2 else inner if is_inner else outer).append(p)
+        groups = [{"params": outer, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
+        self.muon = Muon(inner)
+        self.adam = torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True)
+
+    def step(self, rate: float) -> None:
+        """`rate` is a share of the full learning rates."""
+        self.muon.step(rate * MUON_LEARNING_RATE)
+        for group in self.adam.param_groups:
+            group["lr"] = rate * ADAM_LEARNING_RATE
+        self.adam.step()
 
 
-def train_step(model: SiglipModel, optimizer: torch.optim.AdamW, batch: Batch) -> float:
+def learn(model: SiglipModel, batch: Batch) -> float:
+    """Puts the gradients of a batch's loss into the model's parameters."""
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(batch.input_ids, normalized(batch.pixels)).logits_per_image
     loss = sigmoid_loss(logits, batch.targets)
-    optimizer.zero_grad()
+    model.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
     return loss.item()
 
 
@@ -147,13 +165,13 @@ def report(judge: Judge, plan: Plan, losses: list[float]) -> str:
     return f"loss {recent(losses):.3f}, {found}"
 
 
-def publish(judge: Judge, training: Training, folder: Path) -> None:
+def publish(judge: Judge, training: Training, folder: Path, fresh_scenes: int = FRESH_SCENES) -> None:
     """Writes the checkpoint, reads it back, scores it on fresh scenes and writes the model card."""
     size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     judge.model.save_pretrained(folder)
     SiglipProcessor(SiglipImageProcessor(size=size), judge.tokenizer).save_pretrained(folder)
-    found = scores(Judge.of_folder(folder), FRESH_SCENES, "fresh")
-    (folder / "README.md").write_text(model_card(training, found, FRESH_SCENES), encoding="utf-8")
+    found = scores(Judge.of_folder(folder), fresh_scenes, "fresh")
+    (folder / "README.md").write_text(model_card(training, found, fresh_scenes), encoding="utf-8")
     print(table(found))
 
 
@@ -161,7 +179,6 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--minutes", type=float, default=75, help="at most")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", default="train")
     parser.add_argument("--scratch", type=Path, default=Path(".run/train-demo"))
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="folder to write")
@@ -172,7 +189,7 @@ def main() -> None:
     torch.set_num_threads(2)
     torch.manual_seed(0)
     given = arguments()
-    plan = Plan(given.steps, given.minutes, 128, 64, given.learning_rate, 300, given.seed, given.scratch)
+    plan = Plan(given.steps, given.minutes, 128, 64, 60, given.seed, given.scratch)
     plan.scratch.mkdir(parents=True, exist_ok=True)
     train_vocabulary(vocabulary(plan))
     tokenizer = SiglipTokenizer(vocabulary(plan), model_input_names=["input_ids"])

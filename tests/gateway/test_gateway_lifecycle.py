@@ -132,7 +132,8 @@ async def test_draining_answers_what_was_accepted_and_nothing_more(
         stopping = asyncio.ensure_future(service.gateway.stop(10))
         await asyncio.sleep(0)
         late = await refused(service.embedding.EmbedTexts(TEXTS))
-        assert late.code.name == "UNAVAILABLE"
+        assert (late.code.name, late.reason) == ("UNAVAILABLE", "STOPPING")
+        assert late.trailers["grpc-retry-pushback-ms"] == "1000"
         assert not stopping.done()
         text_worker.resume()
         assert (await accepted).results[0].HasField("embedding")

@@ -3,19 +3,11 @@
 import multiprocessing
 from pathlib import Path
 
-import pytest
 import torch
 
 from siglip_model import SiglipTokenizer
 from training.batches import Batches, stream
-from training.vocabulary import PIECES, train_vocabulary
-
-
-@pytest.fixture(scope="session")
-def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("vocabulary") / "spiece.model"
-    train_vocabulary(file, captions=3000)
-    return file
+from training.vocabulary import PIECES
 
 
 def test_a_spawned_process_draws_the_same_batches(vocabulary: Path) -> None:
