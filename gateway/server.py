@@ -52,10 +52,7 @@ class Gateway:
     following: asyncio.Task[None]
 
     async def stop(self, drain_timeout_s: float) -> None:
-        """Accepts no more calls; gives those in work `drain_timeout_s` to end.
-
-        May be called again while it runs, with less time.
-        """
+        """Accepts no more calls; gives those in work `drain_timeout_s` to end."""
         end = time.monotonic() + drain_timeout_s
         self.health.stop()
         await self.calls.drain(drain_timeout_s)

@@ -1,6 +1,5 @@
 """The `siglip` command: finds the subcommand, turns errors into one line and an exit code."""
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -72,16 +71,11 @@ def run(arguments: Sequence[str]) -> int:
     """Runs one command and returns the exit code."""
     try:
         code = siglip.main(list(arguments) or ["--help"], prog_name="siglip", standalone_mode=False)
-        sys.stdout.flush()
         return code or exit_codes.OK
     except click.ClickException as error:
         return _say(_usage_line(error), exit_codes.USAGE)
     except (click.Abort, KeyboardInterrupt):
         return _say("interrupted", 130)
-    except BrokenPipeError:
-        # The reader of our output (head, less) left. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except Exception as error:
         if (known := explain(error)) is None:
             sys.excepthook(type(error), error, error.__traceback__)

@@ -11,7 +11,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_for(what: Callable[[], T], timeout_s: float = 20.0) -> T:
+def wait_for(what: Callable[[], T], timeout_s: float = 60.0) -> T:
     """Polls until `what()` is true and returns it."""
     deadline = time.monotonic() + timeout_s
     while not (found := what()):

@@ -29,7 +29,7 @@ def siglip(
         input=stdin,
         capture_output=True,
         env=environ or clean_environ(),
-        timeout=60,
+        timeout=100,
         cwd=cwd,
     )
     assert b"Traceback" not in done.stderr, done.stderr.decode()
