@@ -179,11 +179,15 @@ class Inbox:
         block_ms: int | None = min(BLOCK_MS, int(wait_s * 1000)) or None
         while True:
             room = max_rows - sum(job.rows for job in self._ready)
-            count = max(LEAST_READ[self._tower], room // ROWS_PER_ENTRY[self._tower])
+            count = self._entries_for(room)
             read = self._read(count, block_ms)
             block_ms = None
             if read < count or sum(job.rows for job in self._ready) >= max_rows:
                 return
+
+    def _entries_for(self, rows: int) -> int:
+        """How many entries to ask for, not knowing their sizes."""
+        return max(LEAST_READ[self._tower], rows // ROWS_PER_ENTRY[self._tower])
 
     def _read(self, count: int, block_ms: int | None) -> int:
         streams: dict[Any, Any] = dict.fromkeys(self._keys.all_requests(self._tower), ">")
@@ -216,7 +220,7 @@ class Inbox:
     def _reclaim(self, max_rows: int) -> bool:
         """Whether there is work now that others had left."""
         lost_own, self._lost_own = self._lost_own, False
-        most = max(1, max_rows // ROWS_PER_ENTRY[self._tower])
+        most = self._entries_for(max_rows)
         claimed = self._reclaimer.claim(most, lost_own=lost_own)
         # Where one was found there are more; else at a time of its own, lest all workers look at once.
         pause_s = 0.0 if claimed else self._scan_every_s * random.uniform(0.8, 1.2)

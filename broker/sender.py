@@ -65,17 +65,23 @@ class Sender:
             self._wake.clear()
             batch, removals = self._next_batch(), self._removals
             self._removals = []
-            try:
-                await self._flush(batch, removals)
-            except AWAY:
+            if not await self._try_to_flush(batch, removals):
                 # Whether the entries arrived is unknown; the monitor sends them again after the return.
                 self._held.lost_touch()
                 self._removals[:0] = removals
                 if await wait_for_event(self._held.closing, RETRY_S):
                     return
-            finally:
-                for entry in batch:
-                    entry.sending = False
+
+    async def _try_to_flush(self, batch: list[Waiting], removals: list[tuple[str, bytes]]) -> bool:
+        """False when the connection failed; either way the entries are no longer in our hands."""
+        try:
+            await self._flush(batch, removals)
+        except AWAY:
+            return False
+        finally:
+            for entry in batch:
+                entry.sending = False
+        return True
 
     def _next_batch(self) -> list[Waiting]:
         batch: list[Waiting] = []

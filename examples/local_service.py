@@ -52,7 +52,7 @@ def _address(process: "subprocess.Popen[str]", log: Path) -> str:
         if found := _READY.match(line.rstrip()):
             return found[1]
     lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
-    raise StartFailed("\n".join(["the service did not start:", *lines]))
+    raise StartFailed("\n".join([f"the service did not start; the end of {log}:", *lines]))
 
 
 def _stop(process: "subprocess.Popen[str]") -> None:

@@ -17,7 +17,11 @@ STEADY_AFTER_S = 60.0
 
 
 class ConfigurationFailed(Exception):
-    """A child said that it cannot work as it is configured; its own message is on stderr."""
+    """A child cannot work as it is configured, or failed on it unforeseen; it has said why on stderr."""
+
+    def __init__(self, name: str, exit_code: int) -> None:
+        super().__init__(f"{name} cannot start")
+        self.exit_code = exit_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +93,8 @@ class Child:
             self._process.wait()
 
     def _note_death(self, code: int) -> None:
-        if code == exit_codes.USAGE and not self.has_served:
-            raise ConfigurationFailed(self.name)
+        if code in (exit_codes.USAGE, exit_codes.DEFECT) and not self.has_served:
+            raise ConfigurationFailed(self.name, code)
         now = time.monotonic()
         self._deaths = 0 if now - self._started_at >= STEADY_AFTER_S else self._deaths
         pause_s = min(FIRST_PAUSE_S * 2**self._deaths, LONGEST_PAUSE_S)

@@ -86,9 +86,9 @@ def _keep_alive(
             also_tend=tend_queue,
             start_timeout_s=setup.settings.start_timeout_s,
         )
-    except ConfigurationFailed:
+    except ConfigurationFailed as error:
         # The child has said why, in a line of its own.
-        return exit_codes.USAGE
+        return error.exit_code
     except NotReady as error:
         log.error("%s", error)
         return exit_codes.UNAVAILABLE

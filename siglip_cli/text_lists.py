@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 
 import click
@@ -36,7 +37,8 @@ def _lines(file: Path) -> list[str]:
 
 def _decode(data: bytes, name: str) -> list[str]:
     try:
-        return data.decode("utf-8-sig").splitlines()
+        # Not splitlines, which also cuts at form feeds and at Unicode's own separators.
+        return [line.rstrip("\n") for line in StringIO(data.decode("utf-8-sig"), newline=None)]
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise CommandError(f"{name} is not UTF-8 (line {line})") from error

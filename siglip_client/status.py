@@ -7,6 +7,7 @@ import re
 from typing import Protocol
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from siglip_client.errors import FieldViolation, MessageTooLarge, SiglipError, class_of
@@ -86,7 +87,11 @@ def _rich_details(packed: str | bytes | None) -> tuple[str, list[FieldViolation]
     violations: list[FieldViolation] = []
     if not isinstance(packed, bytes):
         return reason, violations, retry_after_s
-    for detail in status_pb2.Status.FromString(packed).details:
+    try:
+        details = status_pb2.Status.FromString(packed).details
+    except DecodeError:  # not from our service: a proxy's, perhaps
+        return reason, violations, retry_after_s
+    for detail in details:
         info, bad, retry = (
             error_details_pb2.ErrorInfo(),
             error_details_pb2.BadRequest(),

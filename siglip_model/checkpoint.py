@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from siglip_model.attention import attention_function
 from siglip_model.config import SiglipConfig
 from siglip_model.files import (
     CONFIG,
@@ -70,8 +71,12 @@ def load(
     wanted, stored = kind.config_class.model_type, _stored_type(folder)
     if stored not in (wanted, SiglipConfig.model_type):
         raise CheckpointError(f"{folder} holds a {stored}, not a {wanted}")
-    with torch.device("meta"), _WithoutInit():  # shapes only: neither memory nor random numbers are spent
-        model = kind(kind.config_class.from_pretrained(folder), attn_implementation)
+    attention_function(attn_implementation)  # a wrong argument is not the checkpoint's fault
+    try:
+        with torch.device("meta"), _WithoutInit():  # shapes only: neither memory nor random numbers are spent
+            model = kind(kind.config_class.from_pretrained(folder), attn_implementation)
+    except ValueError as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}") from None
     names = _names_by_key(weight_files(folder), PREFIXES[wanted], standalone=stored == wanted)
     state = _read(names, model.state_dict(), folder, dtype, device)
     model.load_state_dict(state, assign=True)

@@ -6,7 +6,6 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
@@ -58,7 +57,7 @@ def download(
         raise CheckpointError(
             f"{nowhere}, not in the local cache, and the hub was not reached: {why}"
         ) from None
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:  # the transport's own, which differ between releases of huggingface_hub
         raise CheckpointError(f"{model} could not be fetched: {_one_line(error)}") from error
     return CheckpointFiles(Path(folder), Path(folder).name)
 

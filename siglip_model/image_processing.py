@@ -147,7 +147,10 @@ class SiglipImageProcessor:
             raise CheckpointError(f"{folder} lacks {IMAGE_PROCESSOR_CONFIG}")
         known = {item.name: values[item.name] for item in fields(cls) if values.get(item.name) is not None}
         processor = cls(**(known | overrides))
-        processor.height_width  # noqa: B018  # raises for a size that this model cannot have
+        try:
+            processor.height_width  # noqa: B018  # raises for a size that this model cannot have
+        except ValueError as error:
+            raise CheckpointError(f"{folder}: {error}") from None
         return processor
 
     def save_pretrained(self, folder: str | Path) -> None:

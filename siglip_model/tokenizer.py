@@ -312,19 +312,8 @@ def _token_entry(token: str) -> dict[str, Any]:
 
 def _constructor_values(values: dict[str, Any]) -> dict[str, Any]:
     """What the constructor takes out of the JSON; tokens may be strings or objects there."""
-    names = (
-        "model_max_length",
-        "do_lower_case",
-        "split_special_tokens",
-        "model_input_names",
-        "sp_model_kwargs",
-    )
-    known = {name: values[name] for name in names if values.get(name) is not None}
-    known |= {
-        name: _content(values[name])
-        for name in ("eos_token", "unk_token", "pad_token")
-        if values.get(name) is not None
-    }
+    known = {name: values[name] for name in PLAIN_SETTINGS if values.get(name) is not None}
+    known |= {name: _content(values[name]) for name in TOKEN_SETTINGS if values.get(name) is not None}
     extra = values.get("additional_special_tokens") or values.get("extra_special_tokens") or []
     return known | {"additional_special_tokens": [_content(token) for token in extra]}
 

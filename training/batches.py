@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from siglip_model.tokenizer import SiglipTokenizer
-from training.captions import Claim, altered, random_claim, truth, words
-from training.scenes import Scene, photograph, pixels, random_scene
+from training.captions import Claim, altered, drill, random_claim, truth, words
+from training.scenes import COLOURS, SEEN, Scene, photograph, pixels, random_scene
 
 TEXT_LENGTH = 64
 ALTERED = 0.22  # of the captions have one thing changed
@@ -41,7 +41,8 @@ class Batches(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         self.tokenizer = self.tokenizer or SiglipTokenizer(self.tokenizer_file)
         rng = Random(f"{self.seed}/{index}")
-        scenes = [random_scene(rng) for _ in range(self.scenes)]
+        pairs = palette(rng)
+        scenes = [random_scene(rng, pairs) for _ in range(self.scenes)]
         said = captions_of(rng, scenes[: self.captions])
         ids, _ = self.tokenizer.encode_batch(list(said), TEXT_LENGTH)
         return Batch(
@@ -51,14 +52,17 @@ class Batches(Dataset[Batch]):
         )
 
 
+def palette(rng: Random) -> list[tuple[str, str]]:
+    """The coloured shapes of a batch: half of the time of two colours, so that shape must tell."""
+    colours = rng.sample(list(COLOURS), 2) if rng.random() < 0.5 else COLOURS
+    return [pair for pair in SEEN if pair[0] in colours]
+
+
 def captions_of(rng: Random, scenes: list[Scene]) -> dict[str, Claim]:
-    """One caption for each scene, some of them altered; equal ones once."""
-    said: dict[str, Claim] = {}
-    for scene in scenes:
-        claim = random_claim(rng, scene)
-        claim = altered(rng, claim) if rng.random() < ALTERED else claim
-        said[words(rng, claim)] = claim
-    return said
+    """One caption for each scene, some of them altered, and the drill; equal ones once."""
+    claims = [random_claim(rng, scene) for scene in scenes]
+    claims = [altered(rng, claim) if rng.random() < ALTERED else claim for claim in claims]
+    return {words(rng, claim): claim for claim in claims + drill(rng)}
 
 
 def image_tensor(scenes: Iterable[Scene]) -> Tensor:

@@ -26,7 +26,8 @@ RELATIONS = {
     "above": ("above", "over"),
     "below": ("below", "under"),
 }
-AT_LEAST_ONE = 0  # the count of "something red"
+MOST = 4  # things in a scene
+AT_LEAST_ONE = 0  # the count of "something red" and "at least one star"
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,10 @@ def random_claim(rng: Random, scene: Scene) -> Claim:
 def claim_one(rng: Random, scene: Scene) -> Claim:
     count, thing = len(scene.things), scene.things[0]
     colour, shape, size = thing.colour, thing.shape, thing.size
-    form = rng.choices(("full", "colour", "shape", "any", "some"), (64, 9, 12, 6, 9))[0]
+    form = rng.choices(("full", "colour", "shape", "any", "some"), (52, 7, 16, 5, 20))[0]
     if form == "some":
-        return Claim(rng.choice((Kind(colour), Kind(colour), Kind(size=size))), AT_LEAST_ONE)
+        kinds = (Kind(colour), Kind(size=size), Kind(shape=shape), Kind(shape=shape))
+        return Claim(rng.choice(kinds), AT_LEAST_ONE)
     kind = Kind(
         colour if form in ("full", "colour") else None,
         shape if form in ("full", "shape") else None,
@@ -91,7 +93,7 @@ def claim_two(rng: Random, scene: Scene) -> Claim:
     if form == "any":
         return Claim(Kind(), 2)
     if form == "some":
-        return Claim(Kind(a.colour), AT_LEAST_ONE)
+        return Claim(rng.choice((Kind(a.colour), Kind(shape=a.shape))), AT_LEAST_ONE)
     relations = [name for name in RELATIONS if related(name, a, b)]
     if form == "and" or not relations:
         return Claim(first, other=second)
@@ -178,6 +180,16 @@ def altered_kind(rng: Random, kind: Kind) -> Kind:
     return replace(kind, place=rng.choice(PLACES))
 
 
+def drill(rng: Random) -> list[Claim]:
+    """Every shape alone and in some number, and every number: asked of each scene of a batch.
+
+    Most captions differ from a scene in colour already, which says little about its shapes.
+    """
+    ones = [Claim(Kind(shape=shape)) for shape in SHAPES]
+    several = [Claim(Kind(shape=shape), rng.randint(2, MOST)) for shape in SHAPES]
+    return ones + several + [Claim(Kind(), count) for count in range(1, MOST + 1)]
+
+
 # --- how to say it ---
 
 LEADS = (
@@ -235,6 +247,8 @@ def kinds(rng: Random, claim: Claim, kind: Kind) -> str:
         first, second = one(rng, kind, bare=False), one(rng, claim.other, bare=False)
         return f"{first} {rng.choice(relations)} {second}"
     if claim.count == AT_LEAST_ONE:
+        if kind.shape:
+            return f"at least one {noun(rng, kind, 1)}"
         return f"something {synonym(rng, kind.colour or kind.size or '')}"
     return one(rng, kind, bare=True) if claim.count == 1 else many(rng, kind, claim.count)
 
@@ -277,7 +291,6 @@ def synonym(rng: Random, word: str) -> str:
 
 # --- what is true ---
 
-MOST = 4  # things in a scene
 COLOUR_CODE = {name: i for i, name in enumerate(COLOURS)}
 SHAPE_CODE = {name: i for i, name in enumerate(SHAPES)}
 SIZE_CODE = {name: i for i, name in enumerate(SIZES)}

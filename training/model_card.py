@@ -9,17 +9,21 @@ from training.scenes import COLOURS, HELD_OUT, SHAPES
 
 @dataclass(frozen=True)
 class Training:
-    """What it took."""
+    """What it took, from random weights."""
 
-    parameters: int
     steps: int
     scenes: int
-    captions: int  # of a batch, at most
-    batch: int  # scenes of a batch
     minutes: float
 
+    def told(self) -> str:
+        return (
+            f"`make train-demo`, from random weights: {self.scenes:,} scenes in {self.steps:,} batches, "
+            f"{self.minutes:.0f} minutes on 2 CPU cores."
+        )
 
-def model_card(training: Training, scores: Sequence[Score], fresh_scenes: int) -> str:
+
+def model_card(parameters: int, told: str, scores: Sequence[Score], fresh_scenes: int) -> str:
+    """`told` says how these very weights were trained."""
     pairs = ", ".join(f"{colour} {shape}" for colour, shape in sorted(HELD_OUT))
     return f"""---
 license: apache-2.0
@@ -32,16 +36,16 @@ tags: [siglip]
 It tells coloured shapes apart: {", ".join(COLOURS)} times {", ".join(SHAPES)}, one to four of them,
 small or large, on white, grey or black, and roughly where they lie. It knows nothing else: it exists so
 that this project can show the whole way from a picture and labels to probabilities with weights that fit
-into the repository. {training.parameters:,} parameters, float32, pictures of 64 x 64, texts of 64 tokens.
+into the repository. {parameters:,} parameters, float32, pictures of 64 x 64, texts of 64 tokens.
 
 ## Training
 
-`make train-demo`: from random weights, with `siglip_model`'s own code and pairwise sigmoid loss, on scenes
-that `training/scenes.py` draws: {training.scenes:,} scenes in {training.steps:,} batches of {training.batch}
-scenes and at most {training.captions} captions, with Muon and AdamW, learning rates falling to zero along
-a cosine, bfloat16 autocast, {training.minutes:.0f} minutes on 2 CPU cores. Of every picture and
-every caption of a batch it is known exactly whether the caption is true of the picture; that is what the
-loss asks.
+{told}
+
+The code is this project's own: `siglip_model` with the pairwise sigmoid loss, and scenes and captions that
+`training/` makes up as it goes, no picture twice. Muon trains the matrices inside the towers, AdamW the
+rest; learning rates fall to zero along a cosine; bfloat16 autocast. Of every picture and every caption of a
+batch it is known exactly whether the caption is true of the picture, and that is what the loss asks.
 
 Never drawn and never named in training: {pairs}.
 

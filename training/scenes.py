@@ -6,7 +6,7 @@ third (`captions.py`). Everything is a function of a seed, so any scene can be m
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from random import Random
@@ -27,7 +27,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "heart", "crescent")
 BACKGROUNDS = {"white": (228, 255), "grey": (105, 150), "black": (0, 28)}  # range of grey levels
 # Diameter as a fraction of the picture's shorter side; nothing lies between the classes.
-SIZES = {"small": (0.20, 0.27), "medium": (0.30, 0.40), "large": (0.44, 0.62)}
+SIZES = {"small": (0.24, 0.30), "medium": (0.36, 0.46), "large": (0.54, 0.74)}
 
 # Never drawn and never named in training: whoever gets them right has composed them. No colour
 # and no shape loses more than one partner.
@@ -70,14 +70,14 @@ class Scene:
     seed: str  # of everything that `draw` decides: exact colours, noise, JPEG quality
 
 
-def random_scene(rng: Random) -> Scene:
+def random_scene(rng: Random, pairs: Sequence[tuple[str, str]] = SEEN) -> Scene:
     """One thing, two to four equal things, or two different ones."""
     form = rng.choices(("one", "many", "two"), (50, 28, 22))[0]
     if form == "one":
-        return scene_of(rng, [rng.choice(SEEN)])
+        return scene_of(rng, [rng.choice(pairs)])
     if form == "many":
-        return scene_of(rng, [rng.choice(SEEN)] * rng.randint(2, 4))
-    return scene_of(rng, rng.sample(SEEN, 2))
+        return scene_of(rng, [rng.choice(pairs)] * rng.randint(2, 4))
+    return scene_of(rng, rng.sample(pairs, 2))
 
 
 def scene_of(rng: Random, pairs: list[tuple[str, str]], canvas: tuple[int, int] | None = None) -> Scene:
@@ -92,8 +92,8 @@ def scene_of(rng: Random, pairs: list[tuple[str, str]], canvas: tuple[int, int] 
 
 
 def random_canvas(rng: Random) -> tuple[int, int]:
-    """Longer side 96 to 192 pixels, at most 3:2."""
-    side, aspect = rng.randint(96, 192), rng.uniform(1, 1.5) if rng.random() < 0.7 else 1.0
+    """Longer side 96 to 192 pixels, at most 4:3."""
+    side, aspect = rng.randint(96, 192), rng.uniform(1, 1.34) if rng.random() < 0.7 else 1.0
     longer, shorter = side, round(side / aspect)
     return (longer, shorter) if rng.random() < 0.7 else (shorter, longer)
 
@@ -113,7 +113,7 @@ def place(
         for _ in range(30):
             diameter = rng.uniform(*SIZES[size])
             x, y = random_centre(rng, diameter, width, height)
-            thing = Thing(colour, shape, size, diameter, x, y, rng.uniform(-0.35, 0.35))
+            thing = Thing(colour, shape, size, diameter, x, y, rng.uniform(-0.2, 0.2))
             if all(apart(thing, other, width, height) for other in things):
                 things.append(thing)
                 break
@@ -153,7 +153,7 @@ def photograph(scene: Scene) -> Image.Image:
     """The drawn scene after a bad camera: noise always, JPEG artefacts most of the time."""
     rng = Random(scene.seed + "/camera")
     picture = noisy(rng, draw(scene))
-    return jpeg(picture, rng.randint(35, 95)) if rng.random() < 0.6 else picture
+    return jpeg(picture, rng.randint(50, 95)) if rng.random() < 0.6 else picture
 
 
 def pixels(picture: Image.Image) -> np.ndarray:
@@ -181,7 +181,7 @@ def shade(rng: Random, colour: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 def noisy(rng: Random, picture: Image.Image) -> Image.Image:
-    strength = rng.uniform(0, 16)
+    strength = rng.uniform(0, 9)
     row, column = rng.randrange(NOISE_SIZE // 2), rng.randrange(NOISE_SIZE // 2)
     values = np.asarray(picture, dtype=np.float32)
     grain = noise()[row : row + values.shape[0], column : column + values.shape[1]]

@@ -90,14 +90,7 @@ def train(plan: Plan, judge: Judge) -> Training:
             if time.monotonic() - reported > REPORT_EVERY_S:
                 tqdm.write(f"step {step}: {report(judge, plan, losses)}")
                 reported = time.monotonic()
-    return Training(
-        parameters=sum(p.numel() for p in judge.model.parameters()),
-        steps=len(losses),
-        scenes=len(losses) * plan.scenes,
-        captions=plan.captions,
-        batch=plan.scenes,
-        minutes=(time.monotonic() - started) / 60,
-    )
+    return Training(len(losses), len(losses) * plan.scenes, (time.monotonic() - started) / 60)
 
 
 def vocabulary(plan: Plan) -> Path:
@@ -165,20 +158,21 @@ def report(judge: Judge, plan: Plan, losses: list[float]) -> str:
     return f"loss {recent(losses):.3f}, {found}"
 
 
-def publish(judge: Judge, training: Training, folder: Path, fresh_scenes: int = FRESH_SCENES) -> None:
+def publish(judge: Judge, told: str, folder: Path, fresh_scenes: int = FRESH_SCENES) -> None:
     """Writes the checkpoint, reads it back, scores it on fresh scenes and writes the model card."""
     size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     judge.model.save_pretrained(folder)
     SiglipProcessor(SiglipImageProcessor(size=size), judge.tokenizer).save_pretrained(folder)
     found = scores(Judge.of_folder(folder), fresh_scenes, "fresh")
-    (folder / "README.md").write_text(model_card(training, found, fresh_scenes), encoding="utf-8")
+    parameters = sum(p.numel() for p in judge.model.parameters())
+    (folder / "README.md").write_text(model_card(parameters, told, found, fresh_scenes), encoding="utf-8")
     print(table(found))
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--minutes", type=float, default=75, help="at most")
+    parser.add_argument("--steps", type=int, default=14_000)
+    parser.add_argument("--minutes", type=float, default=105, help="at most")
     parser.add_argument("--seed", default="train")
     parser.add_argument("--scratch", type=Path, default=Path(".run/train-demo"))
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="folder to write")
@@ -194,7 +188,7 @@ def main() -> None:
     train_vocabulary(vocabulary(plan))
     tokenizer = SiglipTokenizer(vocabulary(plan), model_input_names=["input_ids"])
     judge = Judge(new_model(demo_config()), tokenizer)
-    publish(judge, train(plan, judge), given.checkpoint)
+    publish(judge, train(plan, judge).told(), given.checkpoint)
 
 
 if __name__ == "__main__":

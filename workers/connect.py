@@ -1,5 +1,6 @@
 """This worker's end of the queue."""
 
+import logging
 import uuid
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from broker import BrokerError, WorkerBroker, WorkerInfo, model_tag
 from siglip_model.fingerprint import fingerprint
 from siglip_settings import WorkerSettings
 from workers.errors import SetupError
+
+log = logging.getLogger(__name__)
 
 
 def connect(
@@ -25,6 +28,8 @@ def connect(
         attention=attention,
         fingerprint=digest,
     )
+    # A gateway finds this worker only by the same name and the same fingerprint.
+    log.info("works for gateways that serve %r, fingerprint %s", settings.served_name, digest)
     tag = model_tag(settings.served_name, digest)
     try:
         return WorkerBroker(settings, tag=tag, tower=settings.tower, fingerprint=digest, info=info)

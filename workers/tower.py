@@ -13,6 +13,7 @@ from siglip_model.image_processing import SiglipImageProcessor
 from siglip_model.modeling import SiglipTextModel, SiglipVisionModel, pooled
 from workers.batch import RowDtype, Rows, Vectors
 from workers.device import Compute
+from workers.errors import SetupError
 
 
 @dataclass
@@ -35,7 +36,7 @@ class ModelTower:
 
 
 def load(folder: Path, tower: Literal["text", "vision"], compute: Compute) -> ModelTower:
-    """Reads that tower's tensors only. Raises CheckpointError."""
+    """Reads that tower's tensors only. Raises CheckpointError, or SetupError for a tower without vectors."""
     model = load_tower(
         folder, tower, dtype=compute.dtype, device=compute.device, attn_implementation=compute.attention
     )
@@ -57,6 +58,8 @@ def _text_tower(model: SiglipTextModel, compute: Compute) -> ModelTower:
 
 def _vision_tower(model: SiglipVisionModel, compute: Compute, processor: SiglipImageProcessor) -> ModelTower:
     config = model.config
+    if model.vision_model.head is None:
+        raise SetupError("vision_use_head is off in config.json: this model has no image vectors to serve")
     return ModelTower(
         model=model,
         prepare=Normalize(processor, compute.device),

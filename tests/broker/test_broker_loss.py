@@ -6,6 +6,7 @@ import signal
 import threading
 
 import pytest
+import redis
 
 from broker import Answer, BrokerUnavailable, DeadlineExceeded, EmbeddedServer, GatewayBroker, Row
 from broker.keys import GROUP, Keys
@@ -53,6 +54,7 @@ async def test_lost_data_is_sent_again(
         if command == "DEL, then add":
             # Adding shows at once that the stream is gone.
             calls += embed_all(gateway)
+            await until(lambda: gateway.stats["losses"])
         released.set()
         answers = await asyncio.gather(*calls)
     assert [answer.rows for answer in answers] == RIGHT * (len(calls) // len(ROWS))
@@ -113,6 +115,26 @@ async def test_a_broken_connection_loses_nothing(
             answers = await asyncio.gather(*calls, *embed_all(gateway))
             assert [answer.rows for answer in answers] == RIGHT * 2
             assert gateway.outage is None  # a connection is not the server
+
+
+async def test_a_failed_pipeline_is_sent_again_and_nobody_refused(
+    embedded: EmbeddedServer, tag: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = await connect(embedded)
+
+    later: list[asyncio.Task[Answer]] = []
+
+    async def fail(*_: object) -> None:
+        monkeypatch.undo()
+        later.extend(embed_all(gateway))
+        raise redis.ConnectionError("lost on the way")
+
+    monkeypatch.setattr(gateway._sender, "_flush", fail)
+    with QueueWorker(embedded.url, tag):
+        answers = await asyncio.gather(*embed_all(gateway))
+        answers += await asyncio.gather(*later)
+    assert [answer.rows for answer in answers] == RIGHT * 2
+    assert gateway.stats["losses"] == 0
 
 
 async def test_a_stopped_server_ends_calls_at_their_deadline_and_is_forgiven(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from siglip_cli import exit_codes
 from siglip_cli.child import Child, ConfigurationFailed, Program
 from siglip_cli.lifeline import lifeline
 from siglip_cli.stop_signals import StopSignals
@@ -108,11 +109,13 @@ def test_pauses_grow_and_are_bounded(programs: Programs, monkeypatch: pytest.Mon
     assert child.due_at - now == 0.25, "a child that lived long is forgiven"
 
 
-def test_configuration_error_is_not_tried_again(programs: Programs) -> None:
-    code = "import pathlib, sys, os; pathlib.Path(sys.argv[1], f'bad.{os.getpid()}').touch(); sys.exit(2)"
-    child = programs.run("bad", code, str(programs.folder))
-    with pytest.raises(ConfigurationFailed, match="bad"):
+@pytest.mark.parametrize("code", [exit_codes.USAGE, exit_codes.DEFECT])
+def test_what_fails_for_good_at_its_start_is_not_tried_again(programs: Programs, code: int) -> None:
+    program = "import pathlib, sys, os; pathlib.Path(sys.argv[1], f'bad.{os.getpid()}').touch()"
+    child = programs.run("bad", f"{program}; sys.exit({code})", str(programs.folder))
+    with pytest.raises(ConfigurationFailed, match="bad") as failed:
         keep([child], lambda: False)
+    assert failed.value.exit_code == code
     assert len(programs.pids("bad")) == 1
 
 

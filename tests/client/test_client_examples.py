@@ -89,7 +89,7 @@ def test_the_service_ends_with_the_program_even_if_that_is_killed(tmp_path: Path
 
 def test_a_service_that_cannot_start_says_why(tmp_path: Path) -> None:
     with (
-        pytest.raises(StartFailed, match=r"the service did not start:\n.*no-such-folder"),
+        pytest.raises(StartFailed, match=r"the service did not start; .*service\.log:\n.*no-such-folder"),
         local_service("/no-such-folder", tmp_path),
     ):
         raise AssertionError("it started")

@@ -151,6 +151,13 @@ def test_retry_info_is_told_even_without_pushback(client: Any, service: StandIn)
     assert raised.value.retry_after_s == 1.5
 
 
+def test_details_that_cannot_be_read_leave_code_and_message(client: Any, service: StandIn) -> None:
+    garbage = (("grpc-status-details-bin", b"\xff\xff"),)
+    service.failures.append(Failure(grpc.StatusCode.INVALID_ARGUMENT, "no", garbage))
+    with pytest.raises(InvalidRequest, match="INVALID_ARGUMENT: no"):
+        client.embed_texts(["a"])
+
+
 def test_every_call_has_a_deadline_and_an_id(client: Any, service: StandIn) -> None:
     client.embed_texts(["a"])
     client.embed_texts(["a"], timeout_s=3)

@@ -201,6 +201,14 @@ def test_other_model_types_are_refused(copy: Path) -> None:
         load_model(copy)
 
 
+def test_numbers_that_no_model_can_have_are_the_checkpoints_fault(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    config["text_config"]["num_attention_heads"] = 7
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"config\.json: hidden_size 32 is not divisible"):
+        load_tower(copy, "text")
+
+
 def test_damaged_and_missing_files(copy: Path) -> None:
     data = (copy / WEIGHTS).read_bytes()
     (copy / WEIGHTS).write_bytes(data[:-10])

@@ -117,6 +117,14 @@ def test_a_hub_that_is_down_leaves_the_cache(hub: Hub, child: Child) -> None:
     assert "not a folder here" in child.resolve("google/other", env=nowhere)["error"]
 
 
+def test_a_connection_that_breaks_in_the_middle_of_a_file(hub: Hub, child: Child) -> None:
+    hub.cut = "model.safetensors"
+    quiet = {"HF_HUB_VERBOSITY": "error"}  # it warns of each time that it tries again
+    assert child.resolve(env=quiet)["error"].startswith("google/siglip could not be fetched: ")
+    hub.cut = ""
+    assert names(child.resolve()["folder"]) == NEEDED
+
+
 def test_revisions_and_cache_folder(hub: Hub, child: Child, tmp_path: Path) -> None:
     found = child.resolve(revision="v1", cache_dir=str(tmp_path / "elsewhere"))
     assert Path(found["folder"]).is_relative_to(tmp_path / "elsewhere")

@@ -109,3 +109,6 @@ def test_a_folder_without_settings_is_refused(tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text("{")
     with pytest.raises(CheckpointError, match="not JSON"):
         SiglipImageProcessor.from_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"size": {"shortest_edge": 224}}')
+    with pytest.raises(CheckpointError, match="size must be"):
+        SiglipImageProcessor.from_pretrained(tmp_path)

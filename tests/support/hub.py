@@ -23,6 +23,8 @@ class Hub:
     private: set[str] = field(default_factory=set)
     requests: list[str] = field(default_factory=list)
     broken: bool = False
+    cut: str = ""
+    """The end of a file's name whose connection breaks half way."""
     url: str = ""
 
     def files_sent(self) -> set[str]:
@@ -106,6 +108,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            if hub.cut and self.path.endswith(hub.cut) and status == 200:
+                body = body[: len(body) // 2]
+                self.close_connection = True
             if self.command != "HEAD":
                 self.wfile.write(body)
 

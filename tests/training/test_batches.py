@@ -2,11 +2,13 @@
 
 import multiprocessing
 from pathlib import Path
+from random import Random
 
 import torch
 
 from siglip_model import SiglipTokenizer
-from training.batches import Batches, stream
+from training.batches import Batches, palette, stream
+from training.scenes import SEEN
 from training.vocabulary import PIECES
 
 
@@ -21,13 +23,19 @@ def test_a_spawned_process_draws_the_same_batches(vocabulary: Path) -> None:
     assert not multiprocessing.active_children()
 
 
-def test_shapes_and_captions_said_once(vocabulary: Path) -> None:
+def test_shapes_of_a_batch(vocabulary: Path) -> None:
     batch = Batches(vocabulary, "test", count=1, scenes=64, captions=48)[0]
     assert batch.pixels.shape == (64, 3, 64, 64)
     assert batch.pixels.dtype == torch.uint8
     assert batch.input_ids.shape == (batch.targets.shape[1], 64)
-    assert len(batch.input_ids.unique(dim=0)) == len(batch.input_ids) <= 48
+    assert 40 < len(batch.input_ids) <= 48 + 20
     assert batch.targets.dtype == torch.bool
+
+
+def test_a_palette_is_two_colours_or_all() -> None:
+    palettes = [palette(Random(seed)) for seed in range(40)]
+    assert {len({colour for colour, _ in pairs}) for pairs in palettes} == {2, 8}
+    assert all(set(pairs) <= set(SEEN) for pairs in palettes)
 
 
 def test_vocabulary_has_the_ids_of_the_published_checkpoints(vocabulary: Path) -> None:

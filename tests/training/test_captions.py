@@ -12,6 +12,7 @@ from training.captions import (
     Claim,
     Kind,
     altered,
+    drill,
     places,
     random_claim,
     related,
@@ -42,6 +43,7 @@ JUDGED: list[tuple[Claim, tuple[bool, bool, bool]]] = [
     (Claim(Kind("red")), (True, False, True)),
     (Claim(Kind("red"), AT_LEAST_ONE), (True, True, True)),
     (Claim(Kind("blue"), AT_LEAST_ONE), (False, False, True)),
+    (Claim(Kind(shape="square"), AT_LEAST_ONE), (False, False, True)),
     (Claim(Kind(shape="circle")), (True, False, True)),
     (Claim(Kind(), 2), (False, False, True)),
     (Claim(Kind(), 3), (False, True, False)),
@@ -94,6 +96,14 @@ def test_an_altered_caption_is_seldom_true() -> None:
     assert np.mean(still) < 0.1
 
 
+def test_the_drill_asks_every_scene_for_its_shape_and_its_number() -> None:
+    table = truth(drawn(300), drill(Random(4)))
+    alike = [len({(thing.colour, thing.shape) for thing in scene.things}) == 1 for scene in drawn(300)]
+    assert (table[:, -4:].sum(axis=1) == 1).all()  # one shape, two, three or four
+    assert (table[alike, :8].sum(axis=1) <= 1).all()
+    assert table[:, :16].any(axis=0).all()
+
+
 def test_relations_and_places_agree_with_the_arrays() -> None:
     for scene in drawn(500):
         first, *others = scene.things
@@ -121,6 +131,8 @@ def test_words_name_what_is_claimed() -> None:
     plural = {words(Random(seed), Claim(Kind("green", "cross"), 3)).lower() for seed in range(300)}
     assert {"three green crosses", "3 green crosses"} <= plural
     assert "something red" in {words(Random(s), Claim(Kind("red"), AT_LEAST_ONE)) for s in range(9)}
+    some = Claim(Kind(shape="star"), AT_LEAST_ONE)
+    assert "at least one star" in {words(Random(seed), some).lower() for seed in range(30)}
     for seed, colour in enumerate(COLOURS):
         claim = Claim(Kind(colour, SHAPES[seed]), other=Kind("red", "circle"), relation="above")
         text = words(Random(seed), claim)

@@ -76,8 +76,8 @@ def test_every_shape_is_drawn_where_and_in_the_colour_that_the_scene_says(shape:
         coloured = np.abs(picture - np.array(rgb)).max(axis=2) < 60
         rows, columns = np.nonzero(coloured & (np.ptp(picture, axis=2) > 60))
         thing = scene.things[0]
-        assert abs(columns.mean() / 120 - thing.x) < 0.13
-        assert abs(rows.mean() / 120 - thing.y) < 0.13
+        assert abs(columns.mean() / 120 - thing.x) < 0.25 * thing.diameter
+        assert abs(rows.mean() / 120 - thing.y) < 0.25 * thing.diameter
 
 
 def test_shapes_differ() -> None:

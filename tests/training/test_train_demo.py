@@ -22,7 +22,7 @@ def checkpoint(judge: Judge, vocabulary: Path, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("checkpoint")
     training = train(plan(vocabulary, steps=2), judge)
     assert (training.steps, training.scenes) == (2, 16)
-    publish(judge, training, folder, fresh_scenes=12)
+    publish(judge, training.told(), folder, fresh_scenes=12)
     return folder
 
 
@@ -57,6 +57,7 @@ def test_stored_weights_are_those_that_were_trained(checkpoint: Path, judge: Jud
 
 def test_the_card_shows_the_scores_of_the_stored_weights(checkpoint: Path) -> None:
     card = (checkpoint / "README.md").read_text()
+    assert "16 scenes in 2 batches" in card
     for score in scores(Judge.of_folder(checkpoint), 12, "fresh"):
         assert f"| {score.name} | {score.value:.4f} |" in card
 

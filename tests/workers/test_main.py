@@ -1,5 +1,6 @@
 """A worker that cannot work as it is configured says why, before it takes anything."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,14 @@ def test_a_checkpoint_that_lacks_a_tensor(tmp_path: Path) -> None:
     save_file(weights, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=name):
         run(settings(tmp_path, "unix:///nowhere"))
+
+
+def test_a_vision_tower_without_image_vectors(tmp_path: Path) -> None:
+    weights = load_file(write_tiny_checkpoint(tmp_path) / "model.safetensors")
+    headless = {name: value for name, value in weights.items() if "vision_model.head" not in name}
+    save_file(headless, tmp_path / "model.safetensors")
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["vision_config"]["vision_use_head"] = False
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SetupError, match="vision_use_head is off"):
+        run(settings(tmp_path, "unix:///nowhere", tower="vision"))
