@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-PACKAGES := siglip_model siglip_settings siglip_client siglip_cli broker gateway workers training benchmarks examples
 export SIGLIP_MODEL ?= checkpoints/shapes
 
 .PHONY: help install demo serve test check pytest slow protos format goldens train-demo eval-demo bench-latency bench-memory clean
@@ -77,4 +76,4 @@ bench-memory: $(VENV)/.installed-run  ## Gateway memory under 20,000 images
 	@$(BIN)/python -m benchmarks.gateway_memory
 
 clean:  ## Remove everything that was made here
-	rm -rf $(VENV) .venv-goldens .run dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-goldens .run dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png

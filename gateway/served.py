@@ -7,7 +7,15 @@ from siglip.v1 import types_pb2
 
 from gateway.errors import StartError, UnknownModel
 from siglip_model.config import SiglipConfig
-from siglip_model.files import CONFIG, VOCABULARY, CheckpointError, read_scalars, require, resolve
+from siglip_model.files import (
+    CONFIG,
+    VOCABULARY,
+    CheckpointError,
+    check_names,
+    read_scalars,
+    require,
+    resolve,
+)
 from siglip_model.fingerprint import fingerprint
 from siglip_model.image_processing import SiglipImageProcessor
 from siglip_model.tokenizer import SiglipTokenizer
@@ -35,6 +43,7 @@ class ServedModel:
         try:
             files = resolve(settings.model, revision=settings.revision, cache_dir=settings.cache_dir)
             require(files.folder, CONFIG, VOCABULARY)
+            check_names(files.folder)
             scale, bias = read_scalars(files.folder)
             config = SiglipConfig.from_pretrained(files.folder)
             tokenizer = SiglipTokenizer.from_pretrained(files.folder)

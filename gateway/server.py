@@ -83,7 +83,14 @@ async def serve(settings: GatewaySettings, on_listening: Callable[[int], None] |
     gateway = await start(settings)
     if on_listening:
         on_listening(gateway.port)
-    log.info("serving %s on %s (port %d)", gateway.parts.model.name, settings.listen, gateway.port)
+    model = gateway.parts.model
+    log.info(
+        "serving %r, fingerprint %s, on %s (port %d)",
+        model.name,
+        model.fingerprint,
+        settings.listen,
+        gateway.port,
+    )
     await stop.wait()
     log.info("draining for at most %g s", settings.drain_timeout_s)
     stopping = asyncio.create_task(gateway.stop(settings.drain_timeout_s))

@@ -17,4 +17,7 @@ stale=0
 for made in $(cd "$out" && find . -name '*_pb2*'); do
     cmp -s "$out/$made" "protos/$made" || { echo "stale: protos/${made#./} (run make protos)" >&2; stale=1; }
 done
+for kept in $(cd protos && find . -name '*_pb2*.py*' -not -path '*/__pycache__/*'); do
+    [ -e "$out/$kept" ] || { echo "left over: protos/${kept#./} (delete it)" >&2; stale=1; }
+done
 exit $stale

@@ -31,6 +31,7 @@ PROCESSING_FILES = (
 )
 WEIGHT_FILES = (CONFIG, "*.safetensors", WEIGHTS_INDEX)
 ALL_FILES = (*PROCESSING_FILES, *WEIGHT_FILES)
+SCALARS = ("logit_scale", "logit_bias")
 
 
 class CheckpointError(Exception):
@@ -174,10 +175,18 @@ def _read_header(path: Path) -> Iterator[tuple[str, StoredTensor]]:
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from None
 
 
+def check_names(folder: str | Path) -> None:
+    """Raise CheckpointError for tensors of a whole model that belong to neither tower nor to the logits."""
+    ours = ("text_model.", "vision_model.", *SCALARS)
+    foreign = sorted(name for name in stored_tensors(Path(folder)) if not name.startswith(ours))
+    if foreign:
+        raise CheckpointError(f"{folder} has tensors of another model, {len(foreign)}: {foreign[0]}, ...")
+
+
 def read_scalars(folder: str | Path) -> tuple[float, float]:
     """(exp(logit_scale), logit_bias): the multiplier and the offset of every logit."""
     tensors = stored_tensors(Path(folder))
-    missing = [name for name in ("logit_scale", "logit_bias") if name not in tensors]
+    missing = [name for name in SCALARS if name not in tensors]
     if missing:
         raise CheckpointError(f"{folder} has no {' and no '.join(missing)}: it is not a whole SigLIP model")
     return math.exp(_scalar(tensors["logit_scale"])), _scalar(tensors["logit_bias"])

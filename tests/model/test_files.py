@@ -13,7 +13,7 @@ from safetensors.torch import save_file as save_torch
 
 from siglip_model import SiglipModel
 from siglip_model.checkpoint import save
-from siglip_model.files import CheckpointError, read_scalars, require, resolve, stored_tensors
+from siglip_model.files import CheckpointError, check_names, read_scalars, require, resolve, stored_tensors
 from siglip_model.fingerprint import fingerprint
 from tests.support.checkpoints import LOGIT_BIAS, LOGIT_SCALE, write_tiny_checkpoint
 
@@ -73,6 +73,13 @@ def test_scalars_of_a_tower_alone(tmp_path: Path) -> None:
     save_file({"text_model.head.bias": np.zeros(3, np.float32)}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="no logit_scale and no logit_bias: it is not a whole SigLIP"):
         read_scalars(tmp_path)
+
+
+def test_a_tensor_of_neither_tower_is_refused(tmp_path: Path) -> None:
+    tensors = {"classifier.weight": np.zeros(3, np.float32), "text_model.head.bias": np.zeros(3, np.float32)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"tensors of another model, 1: classifier\.weight"):
+        check_names(tmp_path)
 
 
 def test_headers_agree_with_the_library(tiny: Path) -> None:
