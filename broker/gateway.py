@@ -85,7 +85,7 @@ class GatewayBroker:
         self._in_flight_bytes = 0
         self._clients = sending, reading, watching = [async_client(settings) for _ in range(3)]
         self._sender = Sender(sending, self._held, self._explain)
-        self._reader = ReplyReader(reading, self._keys.replies(self.gateway_id), self._held, self._explain)
+        self._reader = ReplyReader(reading, self._keys.replies(self.gateway_id), self._held)
         self._monitor = Monitor(
             watching,
             self._keys,

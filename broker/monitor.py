@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import redis.asyncio
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import NoPermissionError
 
 from broker import wire
 from broker.clock import ServerClock
@@ -74,7 +74,7 @@ class Monitor:
             self._held.alarm.clear()
             try:
                 await self._check(sender, reader)
-            except (RedisError, BrokerError, OSError) as error:
+            except Exception as error:
                 self._note_outage(self._explain(error))
                 await wait_for_event(self._held.closing, RETRY_S)
 

@@ -1,15 +1,12 @@
 """Replies -> gateway: reads its reply stream from where it left off, and trims what it has read."""
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import redis.asyncio
-from redis.exceptions import RedisError
 
 from broker import wire
 from broker.connection import AWAY, BLOCK_MS
-from broker.errors import BrokerError
 from broker.held import Held, wait_for_event
 from broker.keys import REPLIES_FIELD
 
@@ -28,12 +25,10 @@ class ReplyReader:
         client: "redis.asyncio.Redis",
         stream: str,
         held: Held,
-        explain: Callable[[BaseException], BrokerError],
     ) -> None:
         self._client = client
         self._stream = stream
         self._held = held
-        self._explain = explain
         self._last = START
 
     def start_over(self) -> None:
@@ -49,8 +44,8 @@ class ReplyReader:
             except AWAY:
                 self._held.lost_touch()
                 await wait_for_event(self._held.closing, RETRY_S)
-            except RedisError as error:
-                log.error("replies cannot be read: %s", self._explain(error))
+            except Exception:
+                log.exception("replies cannot be read")
                 await wait_for_event(self._held.closing, RETRY_S)
             else:
                 self._resolve(entries)

@@ -1,6 +1,7 @@
 """Gateway -> stream: one pipeline carries whatever waits to be added or removed."""
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -14,6 +15,8 @@ from broker.connection import AWAY
 from broker.errors import BrokerError, QueueFull
 from broker.held import Held, Waiting, wait_for_event
 from broker.keys import HEADER_FIELD, PAYLOAD_FIELD
+
+log = logging.getLogger(__name__)
 
 # Bytes of one pipeline: more would delay the first entries' start.
 MAX_FLUSH_BYTES = 4 * 1024 * 1024
@@ -39,7 +42,7 @@ class Sender:
         """Queues entries for sending; those already on their way are left alone."""
         for entry in entries:
             if not entry.sending:
-                entry.sending = True
+                entry.sending, entry.entry_id = True, None
                 self._outbox.append(entry)
                 self._held.depth[entry.stream] += 1
         self._wake.set()
@@ -74,13 +77,21 @@ class Sender:
 
     async def _try_to_flush(self, batch: list[Waiting], removals: list[tuple[str, bytes]]) -> bool:
         """False when the connection failed; either way the entries are no longer in our hands."""
+        generation = self._held.generation
         try:
             await self._flush(batch, removals)
         except AWAY:
             return False
+        except Exception as error:
+            # A mistake of ours ends these calls, not the task that all calls need.
+            log.exception("entries could not be sent")
+            self._held.fail(batch, partial(self._explain, error))
         finally:
             for entry in batch:
                 entry.sending = False
+        if generation != self._held.generation:
+            # Redis lost its data while these were under way: before or after, nobody knows.
+            self.add(entry for entry in batch if not entry.answer.done())
         return True
 
     def _next_batch(self) -> list[Waiting]:
@@ -98,7 +109,6 @@ class Sender:
     async def _flush(self, batch: list[Waiting], removals: list[tuple[str, bytes]]) -> None:
         if not batch and not removals:
             return
-        generation = self._held.generation
         streams = sorted({entry.stream for entry in batch})
         pipe = self._client.pipeline(transaction=False)
         for entry in batch:
@@ -114,9 +124,6 @@ class Sender:
         for stream, depth in zip(reversed(streams), reversed(results), strict=False):
             if isinstance(depth, int):
                 self._held.depth[stream] = depth + sum(e.stream == stream for e in self._outbox)
-        if generation != self._held.generation:
-            # Redis lost its data while these were under way: before or after, nobody knows.
-            self._send_again(batch)
 
     def _settle(self, entry: Waiting, result: object) -> None:
         if isinstance(result, bytes):
@@ -132,9 +139,3 @@ class Sender:
             self._held.lost_touch()
         elif isinstance(result, BaseException):
             self._held.fail([entry], partial(self._explain, result))
-
-    def _send_again(self, batch: list[Waiting]) -> None:
-        again = [entry for entry in batch if not entry.answer.done()]
-        for entry in again:
-            entry.sending = False
-        self.add(again)

@@ -171,8 +171,8 @@ def publish(judge: Judge, told: str, folder: Path, fresh_scenes: int = FRESH_SCE
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=14_000)
-    parser.add_argument("--minutes", type=float, default=105, help="at most")
+    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--minutes", type=float, default=100, help="at most")
     parser.add_argument("--seed", default="train")
     parser.add_argument("--scratch", type=Path, default=Path(".run/train-demo"))
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="folder to write")
