@@ -42,9 +42,17 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._stopping = False
 
     async def follow(self) -> None:
-        """Keeps the statuses true until cancelled."""
+        """Keeps the statuses true until cancelled; nobody else would notice if it ended."""
+        failing = False
         while True:
-            await self.refresh()
+            try:
+                await self.refresh()
+                failing = False
+            except Exception:
+                if not failing:
+                    log.exception("health cannot be told")
+                failing = True
+                self._set_all(NOT_SERVING)
             await asyncio.sleep(CHECK_PERIOD_S)
 
     async def refresh(self) -> None:
@@ -57,9 +65,12 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     def stop(self) -> None:
         """Nothing is served any more, for good; watchers are told, and let go."""
         self._stopping = True
-        for name in self._needs:
-            self._set(name, NOT_SERVING)
+        self._set_all(NOT_SERVING)
         self._tell()
+
+    def _set_all(self, status: int) -> None:
+        for name in self._needs:
+            self._set(name, status)
 
     def _set(self, name: str, status: int) -> None:
         if self._status[name] != status:

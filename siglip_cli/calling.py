@@ -1,5 +1,6 @@
 """Calls the service for any number of items, a block at a time, so that memory stays small."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ class Item(Generic[Answer]):
 @contextmanager
 def connected(settings: ClientSettings) -> Iterator["Client"]:
     """A client; if nobody listens, the error says what to do."""
+    # The C core writes lines of its own to stderr; every failure is raised as well.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from siglip_client import Client, DeadlineExceeded, Unavailable
 
     try:

@@ -1,10 +1,14 @@
 """What all tests share."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from broker import EmbeddedServer
+
+# gRPC's C core writes to stderr when a server that a test stops says goodbye to its clients.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 @pytest.fixture(scope="session")

@@ -122,7 +122,7 @@ def table(found: Sequence[Score]) -> str:
     lines = ["| test | score | bar | met |", "|---|---|---|---|"]
     for score in found:
         sign, met = "<=" if score.at_most else ">=", "yes" if score.met() else "no"
-        lines.append(f"| {score.name} | {score.value:.4f} | {sign} {score.bar:.2f} | {met} |")
+        lines.append(f"| {score.name} | {score.value:.3g} | {sign} {score.bar:.2f} | {met} |")
     return "\n".join(lines)
 
 

@@ -33,7 +33,8 @@ tags: [siglip]
 ---
 # shapes: a small SigLIP for demonstrations
 
-It tells coloured shapes apart: {", ".join(COLOURS)} times {", ".join(SHAPES)}, one to four of them,
+It tells coloured shapes apart ({", ".join(COLOURS)};
+{", ".join(SHAPES)}), one to four of them,
 small or large, on white, grey or black, and roughly where they lie. It knows nothing else: it exists so
 that this project can show the whole way from a picture and labels to probabilities with weights that fit
 into the repository. {parameters:,} parameters, float32, pictures of 64 x 64, texts of 64 tokens.

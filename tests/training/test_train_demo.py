@@ -59,7 +59,7 @@ def test_the_card_shows_the_scores_of_the_stored_weights(checkpoint: Path) -> No
     card = (checkpoint / "README.md").read_text()
     assert "16 scenes in 2 batches" in card
     for score in scores(Judge.of_folder(checkpoint), 12, "fresh"):
-        assert f"| {score.name} | {score.value:.4f} |" in card
+        assert f"| {score.name} | {score.value:.3g} |" in card
 
 
 def test_a_batch_is_learned() -> None:
