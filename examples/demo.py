@@ -30,7 +30,7 @@ LABELS = (
     "four purple squares",
     "three purple squares",
     "a blue triangle and an orange ring",
-    "an orange triangle and a blue ring",
+    "a blue triangle and a green star",
     "a yellow star",
     "a pink cross",
     "a green circle",

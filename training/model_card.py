@@ -60,4 +60,9 @@ The first three ask for the best of all 64 "This is a photo of a red circle." of
 asks for the best of "This is a photo of two red circles." with one, two, three and four. The true caption
 is the scene's own, in any of the wordings of training; false ones are all captions of other scenes that are
 not true of it.
+
+## What it cannot do
+
+Say which of two things has which colour: the last line is chance. "A blue triangle and an orange ring" and
+"an orange triangle and a blue ring" are the same to it. Large models of this kind are weak there, too.
 """

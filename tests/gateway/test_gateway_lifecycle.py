@@ -87,6 +87,24 @@ async def test_health_when_the_queue_goes_away(checkpoint: Path) -> None:
             await until_serving(service, "liveness")
 
 
+async def test_health_goes_on_after_a_defect(
+    start: Start,
+    workers: dict[str, FakeWorker],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def broken() -> None:
+        raise LookupError("nobody foresaw this")
+
+    async with start() as service:
+        await until_serving(service, *SERVICES)
+        with monkeypatch.context() as patched:
+            patched.setattr(service.gateway.health, "refresh", broken)
+            await until_serving(service, "liveness")
+        await until_serving(service, *SERVICES)
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == ["health cannot be told"]
+
+
 async def test_watch_tells_of_changes_to_every_watcher(start: Start, workers: dict[str, FakeWorker]) -> None:
     async with start() as service:
         request = health_pb2.HealthCheckRequest(service="siglip.v1.ZeroShotService")
