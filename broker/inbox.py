@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 # Entries per read even when each could be as large as allowed: text rows are cheap, images are not.
 LEAST_READ: dict[Tower, int] = {"text": 8, "vision": 1}
 MARK_OUTLIVES_DEADLINE_MS = 60_000
+# An entry may claim any deadline; Redis does not take any expiry.
+MARK_AT_MOST_MS = 86_400_000
 EXPIRED = RowError("DEADLINE_EXCEEDED", "the deadline passed before a worker was free", retryable=False)
 
 
@@ -136,6 +138,13 @@ class Inbox:
         self._ready.clear()
         return entries
 
+    def marks(self) -> list[str]:
+        """Keys that name a row as running now; it has killed nobody."""
+        quarantine = self._quarantine
+        if quarantine is None or quarantine.culprit_known:
+            return []
+        return [self._keys.running_row(quarantine.job.stream, quarantine.job.entry_id)]
+
     def _next_ready(self, max_rows: int) -> list[Job]:
         jobs: list[Job] = []
         rows = 0
@@ -162,14 +171,14 @@ class Inbox:
             return []
         if (job := quarantine.next_job()) is None:
             return []
-        if job.quarantined:
+        if job.quarantined and not quarantine.culprit_known:
             self._mark(job)
         quarantine.handed_out()
         return [job]
 
     def _mark(self, job: Job) -> None:
         """Should this row kill us, who claims the entry next will know."""
-        left_ms = max(0, int(job.deadline_ms - self._clock.now_ms()))
+        left_ms = min(MARK_AT_MOST_MS, max(0, int(job.deadline_ms - self._clock.now_ms())))
         key = self._keys.running_row(job.stream, job.entry_id)
         with contextlib.suppress(OutOfMemoryError):
             self._client.set(key, job.row, px=left_ms + MARK_OUTLIVES_DEADLINE_MS)
@@ -219,9 +228,10 @@ class Inbox:
 
     def _reclaim(self, max_rows: int) -> bool:
         """Whether there is work now that others had left."""
-        lost_own, self._lost_own = self._lost_own, False
         most = self._entries_for(max_rows)
-        claimed = self._reclaimer.claim(most, lost_own=lost_own)
+        claimed = self._reclaimer.claim(most, lost_own=self._lost_own)
+        # One connection may have lost many, and suspects come one at a time.
+        self._lost_own = self._lost_own and bool(claimed)
         # Where one was found there are more; else at a time of its own, lest all workers look at once.
         pause_s = 0.0 if claimed else self._scan_every_s * random.uniform(0.8, 1.2)
         self._next_scan_s = time.monotonic() + pause_s
@@ -241,15 +251,15 @@ class Inbox:
             self._quarantine = Quarantine(job, by_row=entry.deliveries == self._max_deliveries)
             return
         self._stats["dead_lettered"] += 1
-        culprit = self._client.get(self._keys.running_row(job.stream, job.entry_id))
-        row = int(culprit) if culprit is not None else -1
         error = condemned(entry.deliveries)
-        only_one = job.rows > 1 and 0 <= row < job.rows and entry.deliveries == self._max_deliveries + 1
-        log.error("entry %s given up%s: %s", job.entry_id.decode(), f", row {row}" if only_one else "", error)
+        ran_by_row = entry.deliveries == self._max_deliveries + 1 and job.rows > 1
+        culprit = entry.row if ran_by_row and entry.row in range(job.rows) else None
+        shown = "" if culprit is None else f", row {culprit}"
+        log.error("entry %s given up%s: %s", job.entry_id.decode(), shown, error)
         where = (job.stream, job.entry_id)
-        if only_one:
-            self._quarantine = Quarantine(job, by_row=True, errors={row: error})
-            self._bury(where, entry.fields, POISON, entry.deliveries, row)
+        if culprit is not None:
+            self._quarantine = Quarantine(job, by_row=True, errors={culprit: error})
+            self._bury(where, entry.fields, POISON, entry.deliveries, culprit)
         else:
             self.refuse(job, error, mark=True)
             self._bury(where, entry.fields, POISON, entry.deliveries)

@@ -16,6 +16,11 @@ def model_tag(model_name: str, fingerprint: str) -> str:
     return hashlib.sha256(f"{model_name}\0{fingerprint}".encode()).hexdigest()[:16]
 
 
+def worker_name(consumer: bytes) -> str:
+    """The worker that a group's member is; a stranger's name need not be text."""
+    return consumer.decode(errors="replace")
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """The keys of one model. `tag` comes from `model_tag`."""

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import redis.asyncio
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, RedisError
 
 from broker import wire
 from broker.clock import ServerClock
@@ -15,7 +15,7 @@ from broker.connection import check_server
 from broker.errors import BrokerError, NoWorkers
 from broker.held import Held, Waiting, wait_for_event
 from broker.jobs import Tower, WorkerInfo
-from broker.keys import GROUP, Keys
+from broker.keys import GROUP, Keys, worker_name
 from broker.reply_reader import ReplyReader
 from broker.sender import Sender
 
@@ -56,6 +56,8 @@ class Monitor:
         self._run_id: object = None
         self._last_alive_s = dict.fromkeys(towers, time.monotonic())
         self._outage_logged = False
+        # Data was lost, and not all of it has been sent again.
+        self._lost = False
 
     async def start(self) -> int:
         """Checks the server, makes the streams; returns its memory limit in bytes (0: none known)."""
@@ -75,23 +77,34 @@ class Monitor:
             try:
                 await self._check(sender, reader)
             except Exception as error:
-                self._note_outage(self._explain(error))
+                # Whatever it was, held calls wait for this task: it goes on.
+                self._note_outage(error)
                 await wait_for_event(self._held.closing, RETRY_S)
 
     async def _check(self, sender: Sender, reader: ReplyReader) -> None:
         held = self._held
-        missing, held.stream_missing = held.stream_missing, False
+        self._lost, held.stream_missing = self._lost or held.stream_missing, False
         disturbed, held.disturbed = held.disturbed, False
-        lost = not await self._probe() or missing
-        if lost or disturbed or held.outage is not None:
-            await self._recover(lost, sender, reader)
+        if not await self._probe():
+            self._lost = True
+        if self._lost or disturbed or held.outage is not None:
+            await self._recover(sender, reader)
         else:
             self._send_again(self._missing(), sender)
         await self._look_for_workers()
+        self._note_return()
 
-    def _note_outage(self, outage: BrokerError) -> None:
+    def _note_return(self) -> None:
+        if self._outage_logged:
+            log.warning("the queue is back")
+        self._outage_logged = False
+        self._held.outage = None
+
+    def _note_outage(self, error: Exception) -> None:
+        outage = self._explain(error)
         if not self._outage_logged:
-            log.warning("%s; waiting for its return", outage)
+            foreseen = isinstance(error, (RedisError, OSError, BrokerError))
+            log.warning("%s; waiting for its return", outage, exc_info=None if foreseen else error)
         self._outage_logged = True
         self._held.outage = str(outage)
         # Workers cannot be seen now; that is no proof of their absence.
@@ -120,18 +133,24 @@ class Monitor:
         same, self._run_id = run_id == self._run_id, run_id
         return bool(refreshed) and same
 
-    async def _recover(self, lost: bool, sender: Sender, reader: ReplyReader) -> None:
-        if lost:
-            self._held.generation += 1
-            self._held.stats["losses"] += 1
-            reader.start_over()
+    async def _recover(self, sender: Sender, reader: ReplyReader) -> None:
+        """What fails here is begun anew at the next check: until the end nothing lost is forgotten."""
+        if lost := self._lost:
+            self._forget_what_was_sent(reader)
             check_server(await self._server_info())
         await self._make_streams()
-        self._held.outage = None
-        self._outage_logged = False
+        self._lost = False
+        if lost:
+            self._held.stats["losses"] += 1
+            log.warning("the queue has lost its data")
         self._last_alive_s = dict.fromkeys(self._towers, time.monotonic())
-        log.warning("the queue is back%s", " without its data" if lost else "")
-        self._send_again([w for w in self._held.entries.values() if lost or w.entry_id is None], sender)
+        self._send_again([w for w in self._held.entries.values() if w.entry_id is None], sender)
+
+    def _forget_what_was_sent(self, reader: ReplyReader) -> None:
+        self._held.generation += 1
+        for entry in self._held.entries.values():
+            entry.entry_id = None
+        reader.start_over()
 
     def _missing(self) -> list[Waiting]:
         """Entries that are neither waiting nor answered: their stream is empty, and has been for a while."""
@@ -180,7 +199,7 @@ class Monitor:
         for tower in self._towers:
             pipe.xinfo_consumers(self._keys.requests(tower, "interactive"), GROUP)
         groups = [[] if isinstance(g, BaseException) else g for g in await pipe.execute(raise_on_error=False)]
-        names = [[consumer["name"].decode() for consumer in group] for group in groups]
+        names = [[worker_name(consumer["name"]) for consumer in group] for group in groups]
         leases = [self._keys.lease(t, name) for t, of in zip(self._towers, names, strict=True) for name in of]
         values: list[Any] = await self._client.mget(leases) if leases else []
         found = iter([wire.unpack_lease(value) if value else None for value in values])

@@ -18,6 +18,8 @@ class Quarantine:
 
     def __init__(self, job: Job, *, by_row: bool, errors: Mapping[int, RowError] | None = None) -> None:
         self.job = job
+        # Then the mark that names it must stay as it is.
+        self.culprit_known = bool(errors)
         self._results: dict[int, JobResult] = {}
         self._errors = dict(errors or {})
         rows = [row for row in range(job.rows) if row not in self._errors]

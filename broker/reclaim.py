@@ -1,5 +1,6 @@
 """Finds work that its reader will not finish: workers without a lease, and workers that hang."""
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,26 +11,34 @@ from redis.exceptions import WatchError
 
 from broker.in_hand import Entry, InHand
 from broker.jobs import Tower
-from broker.keys import GROUP, Keys
+from broker.keys import GROUP, Keys, worker_name
 
-# A drained entry is handed back with this idle time; nothing else ever gets so old.
+# An entry is handed back with this idle time; nothing else ever gets so old.
 HANDED_BACK_MS = 3_600_000
 LOOK_AT = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Reclaimed:
-    """An entry that is ours now. `deliveries` counts this one; `suspect`: a worker died or hung with it."""
+    """An entry that is ours now. All `deliveries` but the last, ours, ended with a worker that died or hung.
+
+    `row` is the one that ran when the last of them did, if it ran row by row.
+    """
 
     stream: str
     entry_id: bytes
     fields: dict[bytes, bytes]
     deliveries: int
-    suspect: bool
+    row: int | None = None
+
+    @property
+    def suspect(self) -> bool:
+        """Whether a worker died or hung with it."""
+        return self.deliveries > 1
 
 
 class Reclaimer:
-    """Claims other workers' abandoned entries: drained ones freely, suspect ones one at a time."""
+    """Claims other workers' abandoned entries: innocent ones freely, suspect ones one at a time."""
 
     def __init__(
         self,
@@ -53,7 +62,7 @@ class Reclaimer:
         self._stale_consumer_ms = int(stale_consumer_s * 1000)
 
     def claim(self, most: int, *, lost_own: bool = False) -> list[Reclaimed]:
-        """Up to `most` drained entries, or one suspect. `lost_own`: also what we read but never received."""
+        """Up to `most` innocent entries, or one suspect. `lost_own`: also what we read but never received."""
         for stream, group in self._consumers().items():
             alive = self._alive(consumer["name"] for consumer in group)
             for consumer in group:
@@ -73,7 +82,7 @@ class Reclaimer:
         asked = list(names)
         if not asked:
             return set()
-        leases = self._client.mget([self._keys.lease(self._tower, name.decode()) for name in asked])
+        leases = self._client.mget([self._keys.lease(self._tower, name) for name in map(worker_name, asked)])
         return {name for name, lease in zip(asked, leases, strict=True) if lease is not None}
 
     def _min_idle_ms(self, name: bytes, alive: bool, lost_own: bool) -> int:
@@ -88,27 +97,28 @@ class Reclaimer:
         )
         found: list[Reclaimed] = []
         for entry in pending:
-            drained = entry["time_since_delivered"] >= HANDED_BACK_MS // 2 and entry["times_delivered"] == 1
-            if (stream, entry["message_id"]) in mine or (found and not drained):
+            handed_back = entry["time_since_delivered"] >= HANDED_BACK_MS // 2
+            # Who hands back has not died: that delivery is not counted.
+            deliveries = entry["times_delivered"] + (0 if handed_back else 1)
+            if (stream, entry["message_id"]) in mine or (found and deliveries > 1):
                 continue
-            if claimed := self._claim_one(stream, entry, min_idle_ms, drained):
+            if claimed := self._claim_one(stream, entry["message_id"], min_idle_ms, deliveries):
                 found.append(claimed)
             if found and (found[-1].suspect or len(found) == most):
                 break
         return found
 
-    def _claim_one(
-        self, stream: str, entry: dict[str, Any], min_idle_ms: int, drained: bool
-    ) -> Reclaimed | None:
+    def _claim_one(self, stream: str, entry_id: bytes, min_idle_ms: int, deliveries: int) -> Reclaimed | None:
         """None when another worker was quicker, or the gateway has withdrawn the entry."""
-        deliveries = entry["times_delivered"] + (0 if drained else 1)
-        claimed: Any = self._client.xclaim(
-            stream, GROUP, self._me, min_idle_ms, [entry["message_id"]], retrycount=deliveries
-        )
+        pipe = self._client.pipeline(transaction=False)
+        pipe.xclaim(stream, GROUP, self._me, min_idle_ms, [entry_id], retrycount=deliveries)
+        pipe.get(self._keys.running_row(stream, entry_id))
+        claimed, mark = pipe.execute(raise_on_error=False)
+        if isinstance(claimed, BaseException):
+            raise claimed
         if not claimed:
             return None
-        entry_id, fields = claimed[0]
-        return Reclaimed(stream, entry_id, fields, deliveries, suspect=not drained)
+        return Reclaimed(stream, entry_id, claimed[0][1], deliveries, _row_of(mark))
 
     def _delete_consumer(self, stream: str, name: bytes) -> None:
         """Unless it reads in this very moment: deleting a consumer loses what it holds."""
@@ -135,9 +145,19 @@ def consumers(client: redis.Redis, streams: list[str]) -> dict[str, list[dict[st
     return dict(zip(streams, pipe.execute(), strict=True))
 
 
-def hand_back(client: redis.Redis, worker_id: str, entries: list[Entry]) -> None:
-    """Others may take these at once, as if they had never been read."""
+def _row_of(mark: object) -> int | None:
+    """The row that a mark names; None when there is no mark, or none of ours."""
+    with contextlib.suppress(ValueError):
+        return int(mark) if isinstance(mark, bytes) else None
+    return None
+
+
+def hand_back(client: redis.Redis, worker_id: str, entries: list[Entry], marks: Iterable[str] = ()) -> None:
+    """Others may take these at once, as if they had never been read; `marks` are keys that say otherwise."""
     pipe = client.pipeline(transaction=False)
+    # First, lest it be the next owner's mark.
+    for mark in marks:
+        pipe.delete(mark)
     for stream, entry_id in entries:
         pipe.xclaim(stream, GROUP, worker_id, 0, [entry_id], idle=HANDED_BACK_MS, justid=True)
     pipe.execute(raise_on_error=False)

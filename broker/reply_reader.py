@@ -30,6 +30,8 @@ class ReplyReader:
         self._stream = stream
         self._held = held
         self._last = START
+        # Something unforeseen goes wrong, time after time; said once.
+        self._failing = False
 
     def start_over(self) -> None:
         """After Redis lost its data: the ids of a new stream may be smaller."""
@@ -41,16 +43,23 @@ class ReplyReader:
             generation = self._held.generation
             try:
                 entries = await self._read()
-            except AWAY:
-                self._held.lost_touch()
-                await wait_for_event(self._held.closing, RETRY_S)
-            except Exception:
-                log.exception("replies cannot be read")
-                await wait_for_event(self._held.closing, RETRY_S)
-            else:
-                self._resolve(entries)
                 if entries and generation == self._held.generation:
+                    # Before anything is done with them: what goes wrong must not come again.
                     self._last = entries[-1][0].decode()
+                self._resolve(entries)
+            except AWAY:
+                await self._pause()
+            except Exception:
+                if not self._failing:
+                    log.exception("replies cannot be read")
+                self._failing = True
+                await self._pause()
+            else:
+                self._failing = False
+
+    async def _pause(self) -> None:
+        self._held.lost_touch()
+        await wait_for_event(self._held.closing, RETRY_S)
 
     async def _read(self) -> list[tuple[bytes, dict[bytes, bytes]]]:
         """Trimming and reading are one round trip."""

@@ -37,6 +37,8 @@ class Sender:
         self._outbox: deque[Waiting] = deque()
         self._removals: list[tuple[str, bytes]] = []
         self._wake = asyncio.Event()
+        # Something unforeseen goes wrong, time after time; said once.
+        self._failing = False
 
     def add(self, entries: Iterable[Waiting]) -> None:
         """Queues entries for sending; those already on their way are left alone."""
@@ -69,14 +71,14 @@ class Sender:
             batch, removals = self._next_batch(), self._removals
             self._removals = []
             if not await self._try_to_flush(batch, removals):
-                # Whether the entries arrived is unknown; the monitor sends them again after the return.
+                # Whether the entries arrived is unknown; the monitor sends those again that still wait.
                 self._held.lost_touch()
                 self._removals[:0] = removals
                 if await wait_for_event(self._held.closing, RETRY_S):
                     return
 
     async def _try_to_flush(self, batch: list[Waiting], removals: list[tuple[str, bytes]]) -> bool:
-        """False when the connection failed; either way the entries are no longer in our hands."""
+        """False when it failed; either way the entries are no longer in our hands."""
         generation = self._held.generation
         try:
             await self._flush(batch, removals)
@@ -84,11 +86,15 @@ class Sender:
             return False
         except Exception as error:
             # A mistake of ours ends these calls, not the task that all calls need.
-            log.exception("entries could not be sent")
+            if not self._failing:
+                log.exception("entries could not be sent")
+            self._failing = True
             self._held.fail(batch, partial(self._explain, error))
+            return False
         finally:
             for entry in batch:
                 entry.sending = False
+        self._failing = False
         if generation != self._held.generation:
             # Redis lost its data while these were under way: before or after, nobody knows.
             self.add(entry for entry in batch if not entry.answer.done())

@@ -143,7 +143,9 @@ def rows_of(reply: job_pb2.JobReply, rows: int) -> list[Row | RowError]:
     answered, vector_bytes = reply.rows, reply.rows.dim * 4
     errors = {error.row: _row_error(error) for error in answered.errors if error.row < rows}
     expected = (rows * vector_bytes, rows * 4)
-    if len(errors) < rows and (vector_bytes == 0 or (len(answered.vectors), len(answered.norms)) != expected):
+    if len(errors) == rows:
+        return [errors[row] for row in range(rows)]
+    if vector_bytes == 0 or (len(answered.vectors), len(answered.norms)) != expected:
         raise ValueError(f"reply holds {len(answered.vectors)} bytes for {rows} rows of {answered.dim}")
     norms = struct.unpack(f"<{len(answered.norms) // 4}f", answered.norms)
     vectors = answered.vectors

@@ -183,7 +183,7 @@ class WorkerBroker:
         client = sync_client(self._settings)
         try:
             if left := self._hand.entries():
-                hand_back(client, self._me, left)
+                hand_back(client, self._me, left, self._inbox.marks())
             self._heartbeat.end_lease()
             leave(client, self._me, self._keys.all_requests(self._tower))
         except (RedisError, OSError) as error:

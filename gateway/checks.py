@@ -133,13 +133,13 @@ def _reply_bytes(request: zero_shot_pb2.ClassifyRequest, limits: GatewaySettings
     """The reply repeats each label for each image; it must stay within what stock clients accept."""
     sizes = sorted((len(label.encode()) + _SCORE_BYTES for label in request.labels), reverse=True)
     reply = len(request.images) * sum(sizes[: request.top_k or None])
-    return _at_most(
-        "images x labels",
-        reply,
-        "max_reply_bytes",
-        limits.max_reply_bytes,
-        " bytes of reply; top_k lowers it:",
+    if reply <= limits.max_reply_bytes:
+        return []
+    message = (
+        f"the reply would have up to {reply} bytes, at most {limits.max_reply_bytes} allowed "
+        "(max_reply_bytes); a smaller top_k or fewer images make it smaller"
     )
+    return [Violation("images x labels", "LIMIT_EXCEEDED", message)]
 
 
 def _size(texts: Sequence[str]) -> int:

@@ -12,6 +12,7 @@ from siglip_model.files import (
     VOCABULARY,
     CheckpointError,
     check_names,
+    damage_told,
     read_scalars,
     require,
     resolve,
@@ -42,13 +43,14 @@ class ServedModel:
         """Raises StartError when the checkpoint is missing, incomplete or damaged."""
         try:
             files = resolve(settings.model, revision=settings.revision, cache_dir=settings.cache_dir)
-            require(files.folder, CONFIG, VOCABULARY)
-            check_names(files.folder)
-            scale, bias = read_scalars(files.folder)
-            config = SiglipConfig.from_pretrained(files.folder)
-            tokenizer = SiglipTokenizer.from_pretrained(files.folder)
-            processor = SiglipImageProcessor.from_pretrained(files.folder)
-            digest = fingerprint(files.folder)
+            with damage_told(files.folder):
+                require(files.folder, CONFIG, VOCABULARY)
+                check_names(files.folder)
+                scale, bias = read_scalars(files.folder)
+                config = SiglipConfig.from_pretrained(files.folder)
+                tokenizer = SiglipTokenizer.from_pretrained(files.folder)
+                processor = SiglipImageProcessor.from_pretrained(files.folder)
+                digest = fingerprint(files.folder)
         except CheckpointError as error:
             raise StartError(str(error)) from error
         side = config.vision_config.image_size

@@ -24,6 +24,7 @@ from gateway.health import Health
 from gateway.interceptor import CallInterceptor
 from gateway.listen import bind
 from gateway.memory import return_freed_memory
+from gateway.quiet import silence_libtiff
 from gateway.model import ModelService
 from gateway.parts import Parts
 from gateway.served import ServedModel
@@ -72,6 +73,7 @@ async def serve(settings: GatewaySettings, on_listening: Callable[[int], None] |
     Raises StartError.
     """
     return_freed_memory()
+    silence_libtiff()
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:

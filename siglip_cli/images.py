@@ -34,6 +34,8 @@ def find(arguments: Sequence[str]) -> list[Source]:
     """The images that the arguments name, in their order; inside a folder or glob, sorted."""
     if arguments.count(STDIN) > 1:
         raise CommandError("- (standard input) can be given only once")
+    if "" in arguments:  # a shell variable that is not set; for pathlib it is the current folder
+        raise CommandError("the name of an image is empty; the current folder is .")
     return [source for argument in arguments for source in _expand(argument)]
 
 

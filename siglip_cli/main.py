@@ -1,5 +1,6 @@
 """The `siglip` command: finds the subcommand, turns errors into one line and an exit code."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ from siglip_cli.commands.score import score
 from siglip_cli.commands.serve import serve
 from siglip_cli.commands.worker import worker
 from siglip_cli.errors import explain
+from siglip_cli.output import one_line
 
 COMMANDS = (
     serve,
@@ -77,6 +79,8 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _say("interrupted", 130)
     except Exception as error:
+        if isinstance(error, OSError) and _output_is_lost():
+            return _say(f"cannot write to standard output: {error.strerror}", exit_codes.USAGE)
         if (known := explain(error)) is None:
             sys.excepthook(type(error), error, error.__traceback__)
             return exit_codes.DEFECT
@@ -87,6 +91,17 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
+def _output_is_lost() -> bool:
+    """Whether standard output takes no more; what it did not take is then dropped."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Else Python tries again as it exits, and prints a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
 def _usage_line(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "siglip"
@@ -94,5 +109,5 @@ def _usage_line(error: click.ClickException) -> str:
 
 
 def _say(line: str, code: int) -> int:
-    print(f"siglip: {line}", file=sys.stderr)
+    print(f"siglip: {one_line(line)}", file=sys.stderr)
     return code

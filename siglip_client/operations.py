@@ -16,7 +16,7 @@ from siglip.v1 import embedding_pb2, model_pb2, zero_shot_pb2
 
 from siglip_client import replies
 from siglip_client.chunks import Chunk, byte_size, fitting, split
-from siglip_client.errors import ItemError
+from siglip_client.errors import FieldViolation, InvalidRequest, ItemError
 from siglip_client.images import ImageLike, to_bytes
 from siglip_client.results import (
     Activation,
@@ -221,4 +221,15 @@ def _strings(items: Iterable[str], name: str) -> Sequence[str]:
     for position, item in enumerate(strings):
         if not isinstance(item, str):
             raise TypeError(f"{name}[{position}] must be a str, not {type(item).__name__}")
+        _require_unicode(item, f"{name}[{position}]")
     return strings
+
+
+def _require_unicode(text: str, field: str) -> None:
+    """A str can hold what no UTF-8 can: half a surrogate pair, which is how Python keeps stray bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        what = f"character {error.start} is a lone surrogate, which UTF-8 cannot hold"
+        violation = FieldViolation(field, what)
+        raise InvalidRequest(f"{field}: {what}", reason="TEXT_NOT_UNICODE", violations=[violation]) from None

@@ -75,8 +75,8 @@ def load(
     try:
         with torch.device("meta"), _WithoutInit():  # shapes only: neither memory nor random numbers are spent
             model = kind(kind.config_class.from_pretrained(folder), attn_implementation)
-    except ValueError as error:
-        raise CheckpointError(f"{folder / CONFIG}: {error}") from None
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # numbers that torch cannot take
+        raise CheckpointError(f"{folder / CONFIG}: {' '.join(str(error).split())}") from None
     names = _names_by_key(weight_files(folder), PREFIXES[wanted], standalone=stored == wanted)
     state = _read(names, model.state_dict(), folder, dtype, device)
     model.load_state_dict(state, assign=True)
@@ -124,7 +124,7 @@ def _names(path: Path) -> list[str]:
         with safe_open(path, framework="pt") as file:
             # Old files hold the buffer 0, 1, 2, ... of positions; it is no weight.
             return [name for name in file.keys() if not name.endswith(".position_ids")]  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from None
 
 

@@ -5,12 +5,13 @@ keys they do not know are kept as attributes, so that a file written by another 
 round trip. This module never imports torch: the gateway reads configurations too.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from siglip_model.files import CONFIG, read_json, require, resolve, write_json
+from siglip_model.files import CONFIG, CheckpointError, read_json, require, resolve, write_json
 
 
 class _Config:
@@ -20,12 +21,30 @@ class _Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Raises ValueError for a number that no model can have."""
+        if not isinstance(values, Mapping):
+            raise ValueError(f"{cls.section or 'the configuration'} must be an object, not {values!r}")
         values = {key: value for key, value in values.items() if key != "model_type"}
         assert is_dataclass(cls)
         known = {field.name for field in fields(cls)}
         config = cls(**{key: value for key, value in values.items() if key in known})
         vars(config).update({key: value for key, value in values.items() if key not in known})
+        config._check()
         return config
+
+    def _check(self) -> None:
+        assert is_dataclass(self)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            # Token ids are left over from CLIP and may be anything.
+            if field.type is int and not field.name.endswith("_token_id"):
+                fits, wanted = type(value) is int and value > 0, "a whole number above 0"
+            elif field.type is float:
+                fits, wanted = _is_number(value), "a number"
+            else:
+                continue
+            if not fits:
+                raise ValueError(f"{field.name} is {value!r} and must be {wanted}")
 
     @classmethod
     def from_pretrained(cls, model: str | Path, *, revision: str | None = None) -> Self:
@@ -35,7 +54,10 @@ class _Config:
         values = read_json(folder / CONFIG)
         if cls.section and values.get("model_type") == SiglipConfig.model_type:
             values = values.get(cls.section) or {}
-        return cls.from_dict(values)
+        try:
+            return cls.from_dict(values)
+        except ValueError as error:
+            raise CheckpointError(f"{folder / CONFIG}: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         values = {key: _plain(value) for key, value in vars(self).items()}
@@ -43,6 +65,10 @@ class _Config:
 
     def save_pretrained(self, folder: str | Path) -> None:
         write_json(Path(folder) / CONFIG, self.to_dict())
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and -math.inf < value < math.inf
 
 
 def _plain(value: Any) -> Any:

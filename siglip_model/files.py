@@ -6,6 +6,7 @@ Nothing here imports torch: the gateway uses it too.
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ PROCESSING_FILES = (
 )
 WEIGHT_FILES = (CONFIG, "*.safetensors", WEIGHTS_INDEX)
 ALL_FILES = (*PROCESSING_FILES, *WEIGHT_FILES)
-SCALARS = ("logit_scale", "logit_bias")
+# The two scalars of the logits and how far from zero each may be: exp(80) and all that is multiplied
+# with it are still float32.
+SCALARS = {"logit_scale": 80.0, "logit_bias": 1e30}
 
 
 class CheckpointError(Exception):
@@ -45,13 +48,34 @@ class CheckpointFiles:
     """Commit on the hub; empty for a local folder."""
 
 
+@contextmanager
+def damage_told(folder: Path) -> Iterator[None]:
+    """Turns whatever a damaged file makes its readers raise into a CheckpointError.
+
+    The readers check what they foresee and say it better; this is for the rest.
+    """
+    try:
+        yield
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        text = " ".join(str(error).split())
+        raise CheckpointError(f"{folder} holds no usable model: {type(error).__name__}: {text}") from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; {} when the file does not exist."""
     if not path.is_file():
         return {}
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from None
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} holds {type(values).__name__}, not an object")
@@ -61,7 +85,11 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_image_config(folder: Path) -> dict[str, Any]:
     """Settings of the image processor, from the file of Transformers 4 or else of Transformers 5."""
     values = read_json(folder / IMAGE_PROCESSOR_CONFIG)
-    return values or dict(read_json(folder / PROCESSOR_CONFIG).get("image_processor") or {})
+    if not values:
+        values = read_json(folder / PROCESSOR_CONFIG).get("image_processor") or {}
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{folder / PROCESSOR_CONFIG}: image_processor must be an object")
+    return values
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -104,10 +132,13 @@ def resolve(
 
 
 def require(folder: Path, *names: str) -> None:
-    """Raise CheckpointError naming those of `names` that `folder` lacks."""
+    """Raise CheckpointError naming those of `names` that `folder` lacks, or that are empty."""
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise CheckpointError(f"{folder} lacks {', '.join(missing)}")
+    empty = [name for name in names if not (folder / name).stat().st_size]
+    if empty:
+        raise CheckpointError(f"{folder} has empty files: {', '.join(empty)}")
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -158,8 +189,8 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
 
 def _read_header(path: Path) -> Iterator[tuple[str, StoredTensor]]:
     """A safetensors file is: length of the header (u64, little-endian), header (JSON), data."""
-    file_size = path.stat().st_size
     try:
+        file_size = path.stat().st_size
         with path.open("rb") as file:
             header_size = int.from_bytes(file.read(8), "little")
             if not 2 <= header_size <= file_size - 8:
@@ -170,9 +201,16 @@ def _read_header(path: Path) -> Iterator[tuple[str, StoredTensor]]:
                 start, end = (8 + header_size + int(offset) for offset in entry["data_offsets"])
                 if not start <= end <= file_size:
                     raise ValueError(f"{name} ends at byte {end} of {file_size}: the file is truncated")
-                yield name, StoredTensor(path, entry["dtype"], tuple(entry["shape"]), start, end - start)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+                yield name, StoredTensor(path, entry["dtype"], _shape(name, entry), start, end - start)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from None
+
+
+def _shape(name: str, entry: Mapping[str, Any]) -> tuple[int, ...]:
+    shape = entry["shape"]
+    if not isinstance(shape, list) or not all(type(side) is int and side >= 0 for side in shape):
+        raise ValueError(f"{name} has the shape {shape!r}")
+    return tuple(shape)
 
 
 def check_names(folder: str | Path) -> None:
@@ -189,10 +227,19 @@ def read_scalars(folder: str | Path) -> tuple[float, float]:
     missing = [name for name in SCALARS if name not in tensors]
     if missing:
         raise CheckpointError(f"{folder} has no {' and no '.join(missing)}: it is not a whole SigLIP model")
-    return math.exp(_scalar(tensors["logit_scale"])), _scalar(tensors["logit_bias"])
+    scale, bias = (_scalar(name, tensors[name], limit) for name, limit in SCALARS.items())
+    return math.exp(scale), bias
 
 
-def _scalar(tensor: StoredTensor) -> float:
+def _scalar(name: str, tensor: StoredTensor, limit: float) -> float:
+    """Its value, at most `limit` from zero; NaN is not."""
+    value = _only_number(tensor)
+    if not abs(value) <= limit:
+        raise CheckpointError(f"{tensor.path}: {name} is {value:g}, allowed are -{limit:g} to {limit:g}")
+    return value
+
+
+def _only_number(tensor: StoredTensor) -> float:
     data = b"".join(tensor.chunks())
     if math.prod(tensor.shape) != 1:
         raise CheckpointError(f"{tensor.path} holds a scalar of shape {list(tensor.shape)}")
@@ -203,4 +250,8 @@ def _scalar(tensor: StoredTensor) -> float:
     kinds: dict[str, npt.DTypeLike] = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
     if dtype not in kinds:
         raise CheckpointError(f"{tensor.path} holds a scalar of type {tensor.dtype}")
+    if len(data) != np.dtype(kinds[dtype]).itemsize:
+        raise CheckpointError(
+            f"{tensor.path} holds a scalar of {tensor.size} bytes, too many or few for {tensor.dtype}"
+        )
     return float(np.frombuffer(data, kinds[dtype])[0])

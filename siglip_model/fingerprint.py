@@ -9,6 +9,7 @@ from siglip_model.files import (
     CONFIG,
     TOKENIZER_CONFIG,
     VOCABULARY,
+    damage_told,
     read_image_config,
     read_json,
     stored_tensors,
@@ -39,15 +40,16 @@ def fingerprint(folder: str | Path) -> str:
     Reads every byte of the weights. Raises CheckpointError.
     """
     folder = Path(folder)
-    parts = {
-        "preprocessing": PREPROCESSING_VERSION,
-        "config": _without_bookkeeping(read_json(folder / CONFIG)),
-        "tokenizer": _without_bookkeeping(read_json(folder / TOKENIZER_CONFIG)),
-        "images": _without_bookkeeping(read_image_config(folder)),
-        "vocabulary": _file_digest(folder / VOCABULARY),
-        "weights": _weights_digest(folder),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    with damage_told(folder):
+        parts = {
+            "preprocessing": PREPROCESSING_VERSION,
+            "config": _without_bookkeeping(read_json(folder / CONFIG)),
+            "tokenizer": _without_bookkeeping(read_json(folder / TOKENIZER_CONFIG)),
+            "images": _without_bookkeeping(read_image_config(folder)),
+            "vocabulary": _file_digest(folder / VOCABULARY),
+            "weights": _weights_digest(folder),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _without_bookkeeping(values: Any) -> Any:

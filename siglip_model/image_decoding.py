@@ -3,6 +3,8 @@
 JPEG, PNG, WebP, GIF, BMP and TIFF only. Every failure is an ImageError with a stable reason.
 """
 
+import re
+import struct
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,6 +23,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
+
+from siglip_model.image_headers import CountedReader, jpeg_scans, tiff_shape
 
 Reason = Literal[
     "IMAGE_EMPTY",
@@ -46,11 +50,15 @@ class ImageLimits:
     max_bytes: int = 16 << 20
     """Of the encoded picture."""
     max_pixels: int = 50_000_000
-    """Width times height."""
+    """Width times height. Decoding takes 4 to 8 bytes of memory for each, for WebP 16."""
     max_side: int = 65_535
     """Width or height: resizing needs memory in proportion to the longer side."""
     max_scans: int = 100
-    """Of a progressive JPEG: each scan costs one pass over all pixels."""
+    """Of a progressive JPEG."""
+    max_scan_pixels: int = 600_000_000
+    """Scans times pixels of a JPEG: each scan costs a pass over all pixels. Encoders make 10 or so."""
+    max_exif_bytes: int = 1 << 20
+    """JPEG has room for 64 kB, other formats for any number."""
 
 
 # The classes are opened directly, not by Image.open: that would guess the format, apply
@@ -74,7 +82,6 @@ _SIGNATURES = {
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
     b"II+\0": "TIFF",
-    b"MM\0+": "TIFF",
 }
 # Known, and not decoded here: named so that the sender learns what to change.
 _REFUSED_SIGNATURES = {
@@ -90,7 +97,15 @@ _REFUSED_SIGNATURES = {
     b"P5": "PGM",
     b"P6": "PPM",
     b"qoif": "QOI",
+    b"MM\0+": "big-endian BigTIFF",
 }
+
+# A small picture may lie in a larger tile: most writers' tiles have a fixed size.
+_SMALL_TILE_PIXELS = 4096 * 4096
+# Pillow reads a header's parts, and then the pixels' parts, in a few calls each.
+_HEADER_READS = 5_000
+_PIXEL_READS = 100_000
+_BMP_RUN_LENGTHS = (1, 2)
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -108,9 +123,14 @@ def open_image(data: bytes, limits: ImageLimits) -> Image.Image:
     kind = _format_of(data, limits)
     _check_declared_length(data, kind)
     with _silent(), _errors_named(kind):
-        image = _OPENERS[kind](BytesIO(data))
-        _check_header(image, kind, data, limits)
+        tiff_piece, scans = _cut_up(data, kind)
+        file = CountedReader(data, _HEADER_READS)
+        image = _OPENERS[kind](file)
+        _check_header(image, limits)
+        _check_cost(image, kind, tiff_piece, scans, limits)
+        file.reads_left = _PIXEL_READS
         image.load()
+        _check_exif(image, limits)
         return _upright(_to_eight_bit_rgb(image), image)
 
 
@@ -155,7 +175,17 @@ def _check_declared_length(data: bytes, kind: str) -> None:
         raise ImageError("IMAGE_TRUNCATED", f"the {kind} has {len(data)} bytes and says {needed}")
 
 
-def _check_header(image: Image.Image, kind: str, data: bytes, limits: ImageLimits) -> None:
+def _cut_up(data: bytes, kind: str) -> tuple[int, int]:
+    """Pixels of one tile or strip of a TIFF, and scans of a JPEG."""
+    if kind == "JPEG":
+        return 0, jpeg_scans(data)
+    if kind == "TIFF":
+        shape = tiff_shape(data)
+        return shape.piece_pixels, shape.jpeg_scans
+    return 0, 0
+
+
+def _check_header(image: Image.Image, limits: ImageLimits) -> None:
     """Only the header has been read so far: nothing large is allocated before this passes."""
     width, height = image.size
     if width < 1 or height < 1:
@@ -169,10 +199,39 @@ def _check_header(image: Image.Image, kind: str, data: bytes, limits: ImageLimit
         raise ImageError(
             "IMAGE_TOO_MANY_PIXELS", f"{width} x {height} has a side over the limit of {limits.max_side}"
         )
-    scans = data.count(b"\xff\xda") if kind == "JPEG" else 0
-    if scans > limits.max_scans:
+
+
+def _check_cost(image: Image.Image, kind: str, tiff_piece: int, scans: int, limits: ImageLimits) -> None:
+    """Refuses what costs far more memory or time than its pixels."""
+    pixels = image.size[0] * image.size[1]
+    if tiff_piece > max(pixels, _SMALL_TILE_PIXELS):
+        raise ImageError(
+            "IMAGE_TOO_MANY_PIXELS", f"a tile of the TIFF has {tiff_piece} pixels, all of it only {pixels}"
+        )
+    # Each scan of a JPEG inside a TIFF passes over one tile or strip.
+    if kind == "JPEG" and scans > limits.max_scans:
         raise ImageError(
             "IMAGE_TOO_MANY_PIXELS", f"the JPEG has {scans} scans, the limit is {limits.max_scans}"
+        )
+    if scans * (tiff_piece or pixels) > limits.max_scan_pixels:
+        raise ImageError(
+            "IMAGE_TOO_MANY_PIXELS",
+            f"{scans} JPEG scans of {tiff_piece or pixels} pixels are {scans * (tiff_piece or pixels)}, "
+            f"the limit is {limits.max_scan_pixels}",
+        )
+    # Pillow's decoder for these is Python, and slow enough that 30 kB keep a server busy for seconds.
+    if kind == "BMP" and image.info.get("compression") in _BMP_RUN_LENGTHS:
+        raise ImageError(
+            "IMAGE_FORMAT_REFUSED", "BMP compressed by run lengths is not accepted: save it uncompressed"
+        )
+
+
+def _check_exif(image: Image.Image, limits: ImageLimits) -> None:
+    """PNG may hold the block after the pixels; reading its orientation unpacks as much as it says."""
+    size = max(len(image.info.get(name) or b"") for name in ("exif", "Raw profile type exif"))
+    if size > limits.max_exif_bytes:
+        raise ImageError(
+            "IMAGE_TOO_LARGE", f"the EXIF block has {size} bytes, the limit is {limits.max_exif_bytes}"
         )
 
 
@@ -210,6 +269,9 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+_DECODER_NUMBER = re.compile(r"decoder error -?\d+")
+
+
 @contextmanager
 def _errors_named(kind: str) -> Iterator[None]:
     try:
@@ -221,7 +283,16 @@ def _errors_named(kind: str) -> Iterator[None]:
     except Exception as error:  # hostile bytes make Pillow raise almost anything
         if isinstance(error, EOFError) or "truncated" in str(error).lower():
             raise ImageError("IMAGE_TRUNCATED", f"the {kind} ends too early: {error}") from None
-        raise ImageError("IMAGE_UNREADABLE", f"the {kind} cannot be decoded: {error}") from None
+        raise ImageError("IMAGE_UNREADABLE", f"the {kind} cannot be decoded: {_for_people(error)}") from None
+
+
+def _for_people(error: Exception) -> str:
+    """Pillow's words, unless they speak of its insides."""
+    if struct.error in (type(error), type(error.__cause__)):
+        return "a part of its header is too short"
+    if _DECODER_NUMBER.fullmatch(str(error)):
+        return "its pixels are damaged"
+    return str(error)
 
 
 _silent_lock = Lock()

@@ -5,6 +5,7 @@
 `SiglipImageProcessor` gives what the reference's Pillow processor of v4.50 gives, bit for bit.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -102,6 +103,17 @@ class SiglipImageProcessor:
         except (KeyError, TypeError):
             raise ValueError(f"size must be {{'height': h, 'width': w}}, not {self.size!r}") from None
 
+    def _check_numbers(self) -> None:
+        """Raises ValueError for numbers that give NaN, or that the three channels cannot have."""
+        if self.resample not in range(6):
+            raise ValueError(f"resample is {self.resample!r} and must be one of Pillow's filters, 0 to 5")
+        for name in ("rescale_factor", "image_mean", "image_std"):
+            value = getattr(self, name)
+            numbers = value if isinstance(value, list | tuple) and len(value) == 3 else [value]
+            usable = all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+            if not usable or (name == "image_std" and 0 in numbers):
+                raise ValueError(f"{name} is {value!r} and must be finite, one number or three, no divisor 0")
+
     def __call__(self, images: Any, *, return_tensors: TensorKind | None = None, **overrides: Any) -> Batch:
         """`pixel_values` of one image or a list: Pillow images, arrays or tensors, [H, W, 3] or [3, H, W].
 
@@ -149,6 +161,7 @@ class SiglipImageProcessor:
         processor = cls(**(known | overrides))
         try:
             processor.height_width  # noqa: B018  # raises for a size that this model cannot have
+            processor._check_numbers()
         except ValueError as error:
             raise CheckpointError(f"{folder}: {error}") from None
         return processor

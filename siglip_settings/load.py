@@ -13,9 +13,7 @@ from siglip_settings.tables import ClientSettings, ServeSettings, WorkerSettings
 
 T = TypeVar("T")
 
-TRUE = frozenset({"1", "true", "yes", "on"})
-FALSE = frozenset({"0", "false", "no", "off"})
-KIND_NAMES: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+KIND_NAMES: dict[Any, str] = {int: "a whole number", float: "a number", str: "text"}
 
 
 class SettingsError(ValueError):
@@ -99,20 +97,11 @@ def _plain(kind: Any) -> Any:
 
 
 def _convert(kind: Any, value: Any) -> Any:
-    if kind is bool:
-        return _bool(value)
     if kind is str or isinstance(value, str):
         return kind(value)
     if isinstance(value, bool) or (kind is int and not isinstance(value, int)):
         raise ValueError(value)
     return kind(value)
-
-
-def _bool(value: Any) -> bool:
-    word = str(value).lower()
-    if word in TRUE or word in FALSE:
-        return word in TRUE
-    raise ValueError(value)
 
 
 def _outside(setting: Setting, value: Any) -> bool:

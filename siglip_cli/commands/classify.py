@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from siglip_client import ImageLabels
 
 
+MAX_TOP_K = 2**32 - 1  # uint32 in the request
+
+
 @click.command(cls=Command, epilog=exit_codes.EPILOG)
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @click.option("--label", "labels", metavar="LABEL", multiple=True, help="A label; give several.")
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
     help="A sentence with {} for the label; several are averaged. [default: the model's]",
 )
 @click.option("--softmax", is_flag=True, help="Labels compete: probabilities sum to 1.")
-@click.option("--top-k", metavar="N", type=click.IntRange(min=0), default=0, help="Only the best N labels.")
+@click.option(
+    "--top-k", metavar="N", type=click.IntRange(0, MAX_TOP_K), default=0, help="Only the best N labels."
+)
 @click.option(
     "--threshold",
     metavar="P",

@@ -1,6 +1,5 @@
 """`siglip config`."""
 
-import json
 import os
 from dataclasses import MISSING
 from typing import Any
@@ -9,6 +8,7 @@ import click
 
 from siglip_cli import exit_codes
 from siglip_cli.options import Command
+from siglip_cli.output import json_text, one_line
 from siglip_settings import Resolved, all_settings, masked, refuse_unknown, resolve
 
 
@@ -29,7 +29,7 @@ def config(as_json: bool, changed: bool) -> int:
     found = [resolve(setting, os.environ) for setting in all_settings().values()]
     shown = [each for each in found if not changed or each.source != "default"]
     if as_json:
-        click.echo(json.dumps({each.setting.name: _fields(each) for each in shown}, ensure_ascii=False))
+        click.echo(json_text({each.setting.name: _fields(each) for each in shown}))
     else:
         _print(shown)
     return exit_codes.OK
@@ -57,7 +57,7 @@ def _print(shown: list[Resolved]) -> None:
 def _text(found: Resolved) -> str:
     if found.value is MISSING or found.value is None:
         return "(not set)"
-    return f"{masked(found)} {found.setting.unit}".rstrip()
+    return one_line(f"{masked(found)} {found.setting.unit}".rstrip())
 
 
 def _origin(source: str) -> str:

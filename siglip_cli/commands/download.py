@@ -1,5 +1,6 @@
 """`siglip download`."""
 
+import os
 from typing import Any
 
 import click
@@ -28,5 +29,5 @@ def download(model: str, **given: Any) -> int:
     from siglip_model.files import resolve
 
     files = resolve(model, revision=settings.revision, cache_dir=settings.cache_dir, progress=tqdm)
-    click.echo(files.folder)
+    click.echo(os.fsencode(files.folder))  # as it is: other commands take it
     return exit_codes.OK

@@ -1,5 +1,6 @@
 """`siglip embed-text` and `siglip embed-image`."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,7 +11,7 @@ from siglip_cli import exit_codes
 from siglip_cli.calling import Failure, Item, ask_about_images, ask_about_texts, connected, failure
 from siglip_cli.errors import CommandError
 from siglip_cli.options import Command, load_settings, settings_options
-from siglip_cli.output import Report, error_fields, json_option, short
+from siglip_cli.output import Report, error_fields, json_option, one_line, short
 from siglip_cli.text_lists import stdin_lines
 from siglip_settings import ClientSettings
 
@@ -111,9 +112,9 @@ def _deliver(
             place = {"row": number} if out else {"embedding": _numbers(vector)}
             report.line(**{kind: item.name}, **place, error=error_fields(failed))
         elif out:
-            click.echo(f"{number}\t{item.name}")
+            click.echo(f"{number}\t{one_line(item.name)}")
         elif vector is not None:
-            click.echo(f"{item.name}\t{_preview(vector)}")
+            click.echo(f"{one_line(item.name)}\t{_preview(vector)}")
     if out:
         _save(out, rows, client.get_model().embedding_dim)
     return report.exit_code
@@ -130,8 +131,16 @@ def _preview(vector: "Vector") -> str:
 
 def _check_out(out: Path | None) -> None:
     """Before the work is done, not after."""
-    if out and not out.absolute().parent.is_dir():
-        raise CommandError(f"cannot write {out}: there is no folder {out.parent}")
+    if out and not (folder := _target(out).parent).is_dir():
+        raise CommandError(f"cannot write {out}: there is no folder {folder}")
+    # A new file takes the place of the old one, which must not be done to a device or a pipe.
+    if out and out.exists() and not out.is_file():
+        raise CommandError(f"cannot write {out}: it is not a regular file")
+
+
+def _target(out: Path) -> Path:
+    """Where a link leads: the link itself stays."""
+    return Path(os.path.realpath(out))
 
 
 def _save(out: Path, rows: Iterable["Vector | None"], dim: int) -> None:
@@ -140,10 +149,11 @@ def _save(out: Path, rows: Iterable["Vector | None"], dim: int) -> None:
     filled = [np.full(dim, np.nan, np.float32) if row is None else row for row in rows]
     matrix = np.array(filled, np.float32).reshape(-1, dim)
     # Under another name first: a reader never sees half a file.
-    partial = out.with_name(out.name + ".partial")
+    target = _target(out)
+    partial = target.with_name(target.name + ".partial")
     try:
         with partial.open("wb") as file:
             np.save(file, matrix)
-        partial.replace(out)
+        partial.replace(target)
     except OSError as error:
         raise CommandError(f"cannot write {out}: {error.strerror}") from error

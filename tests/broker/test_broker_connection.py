@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from broker import BrokerUnavailable, EmbeddedServer, GatewayBroker, Row, UnsuitableServer
-from broker.connection import check_server, shown_url
+from broker.connection import check_server, shown_url, sync_client
 from siglip_settings import RedisSettings
 from tests.broker.conftest import Connect
 from tests.support.queue_worker import FINGERPRINT, QueueWorker, text_row, vector_of
@@ -28,6 +28,13 @@ async def gateway_to(url: str | None, **settings: str) -> GatewayBroker:
         ("unix:///nowhere/valkey.sock", "Redis at unix:///nowhere/valkey.sock: .*No such file"),
         ("http://me:secret@127.0.0.1", r"cannot use the Redis URL http://me@127\.0\.0\.1: .*redis://"),
         ("redis://:secret@[::1", "cannot use the Redis URL"),
+        ("default:secret@host:6379", r"cannot use the Redis URL \(unreadable\): .*redis://"),
+        ("redis//:secret@host", r"cannot use the Redis URL \(unreadable\): .*redis://"),
+        ("redis://me:secret/x@host", r"cannot use the Redis URL \(unreadable\): Port could not be cast"),
+        ("redis://secret:secret?@host", r"cannot use the Redis URL \(unreadable\): Port"),
+        ("redis://host:6379/0?foo=bar", r"cannot use the Redis URL redis://host:6379/0: .* argument 'foo'"),
+        ("redis://host?protocol=9", "cannot use the Redis URL redis://host: protocol must be"),
+        ("redis://host?db=secret", r"cannot use the Redis URL redis://host: Invalid value"),
         (None, "no Redis URL given: set SIGLIP_REDIS_URL or --redis-url"),
     ],
 )
@@ -37,6 +44,11 @@ async def test_a_wrong_url_is_one_line_without_the_password(url: str | None, mes
     text = str(refused.value)
     assert re.search(message, text), text
     assert "secret" not in text and "\n" not in text
+
+
+def test_the_worker_is_told_of_an_option_that_redis_does_not_know() -> None:
+    with pytest.raises(BrokerUnavailable, match="unexpected keyword argument 'foo'"):
+        sync_client(RedisSettings(redis_url="redis://127.0.0.1:1?foo=bar"))
 
 
 async def test_missing_tls_files_are_named() -> None:
@@ -123,6 +135,8 @@ async def test_a_wrong_password_is_told_at_once_on_both_ends(
 def test_shown_url_keeps_user_and_place() -> None:
     url = "rediss://user:p%40ss@host.example:6380/2?ssl_cert_reqs=none"
     assert shown_url(RedisSettings(redis_url=url)) == "rediss://user@host.example:6380/2"
+    url = "unix:///srv/a@b/valkey.sock?password=secret"
+    assert shown_url(RedisSettings(redis_url=url)) == "unix:///srv/a@b/valkey.sock"
 
 
 @NO_REDIS

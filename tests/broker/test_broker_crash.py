@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import redis
@@ -15,7 +16,16 @@ from broker import Answer, EmbeddedServer, GatewayBroker, Job, Row, RowError
 from broker.keys import Keys
 from tests.broker.conftest import Connect
 from tests.broker.waiting import until
-from tests.support.queue_worker import HANGS, KILLS, QueueWorker, compute, start_process, text_row, vector_of
+from tests.support.queue_worker import (
+    HANGS,
+    KILLS,
+    QUICK,
+    QueueWorker,
+    compute,
+    start_process,
+    text_row,
+    vector_of,
+)
 from tests.support.valkey import looking
 
 
@@ -264,14 +274,15 @@ async def test_what_a_live_worker_forgot_is_reclaimed_after_a_while(
     assert 1 < time.monotonic() - started < 5  # QUICK.hung_idle_s is 1.5
 
 
-async def test_a_worker_finds_at_once_what_it_lost_with_its_connection(
+async def test_a_worker_finds_at_once_all_it_lost_with_its_connection(
     embedded: EmbeddedServer, tag: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = await connect(embedded)
-    worker = QueueWorker(embedded.url, tag)
+    # What it does not find at once it does not find in time.
+    worker = QueueWorker(embedded.url, tag, timing=replace(QUICK, hung_idle_s=60))
     assert await asyncio.to_thread(worker.broker.take, 64, 0.01) == []
-    call = embed(gateway, text_row(1))
-    await until(lambda: depth(embedded.url, tag) == 1)
+    calls = [embed(gateway, text_row(number)) for number in range(3)]
+    await until(lambda: depth(embedded.url, tag) == 3)
     reading = worker.broker._reading
 
     def lose(*arguments: object, **options: object) -> None:
@@ -281,7 +292,11 @@ async def test_a_worker_finds_at_once_what_it_lost_with_its_connection(
         raise redis.ConnectionError("lost")
 
     monkeypatch.setattr(reading, "xreadgroup", lose)
-    jobs = await asyncio.to_thread(worker.broker.take, 64, 1.0)  # QUICK.hung_idle_s is 1.5
-    worker.broker.reply([compute(job) for job in jobs])
-    assert (await call).rows == [Row(*vector_of(text_row(1)))]
+    async with asyncio.timeout(10):
+        while depth(embedded.url, tag):
+            jobs = await asyncio.to_thread(worker.broker.take, 64, 0.1)
+            worker.broker.reply([compute(job) for job in jobs])
+    assert [call.rows for call in await asyncio.gather(*calls)] == [
+        [Row(*vector_of(text_row(number)))] for number in range(3)
+    ]
     worker.broker.close()

@@ -61,6 +61,39 @@ async def test_lost_data_is_sent_again(
     assert (gateway.stats["readded"] > 0) == (command != "XGROUP DESTROY")
 
 
+@pytest.mark.parametrize("failing", ["making the streams", "sending again"])
+async def test_a_broken_connection_right_after_a_loss_does_not_make_us_forget_it(
+    own_server: EmbeddedServer, tag: str, connect: Connect, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    monkeypatch.setattr("broker.monitor.MISSING_AFTER_S", 60)
+    gateway = await connect(own_server)
+    call = asyncio.create_task(gateway.embed("text", [ROWS[0]], (16,), "int32", deadline_s=10))
+    await until(lambda: all(entry.entry_id for entry in gateway._held.entries.values()))
+    part, method = (
+        (gateway._sender, "_flush") if failing == "sending again" else (gateway._monitor, "_make_streams")
+    )
+    right = getattr(part, method)
+    failed = asyncio.Event()
+
+    async def fail_once(*arguments: object) -> None:
+        if failed.is_set():
+            await right(*arguments)
+            return
+        failed.set()
+        if failing == "making the streams":
+            # They are made; only their maker does not hear of it.
+            await right()
+        raise redis.ConnectionError("lost again")
+
+    monkeypatch.setattr(part, method, fail_once)
+    with looking(own_server.url) as connection:
+        connection.flushall()
+    await failed.wait()
+    with QueueWorker(own_server.url, tag):
+        assert (await call).rows == RIGHT[0]
+    assert gateway.stats["losses"] == 1
+
+
 async def test_server_killed_and_restarted_empty(
     own_server: EmbeddedServer, tag: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:

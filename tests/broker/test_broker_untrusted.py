@@ -105,6 +105,57 @@ async def test_other_weights_are_refused_loudly(
     assert "FINGERPRINT_MISMATCH" in caplog.text
 
 
+@pytest.mark.parametrize("mark", [b"\xff", b"", b"1.5", b"9" * 5000, b"-1", b"64", ["a", "list"]])
+async def test_a_mark_that_names_no_row_condemns_no_single_one(
+    embedded: EmbeddedServer, tag: str, connect: Connect, mark: bytes | list[str]
+) -> None:
+    gateway = await connect(embedded)
+    call = await _sent(gateway, rows=2)
+    (entry,) = gateway._held.entries.values()
+    assert entry.entry_id
+    key = Keys(tag).running_row(entry.stream, entry.entry_id)
+    with looking(embedded.url) as connection:
+        connection.xreadgroup(GROUP, "dead", {entry.stream: ">"})
+        connection.xclaim(entry.stream, GROUP, "dead", 0, [entry.entry_id], retrycount=3)
+        connection.set(key, mark) if isinstance(mark, bytes) else connection.rpush(key, *mark)
+    with QueueWorker(embedded.url, tag):
+        rows = (await call).rows
+        assert (await gateway.embed("text", [text_row(1)], (16,), "int32", deadline_s=10)).rows
+    assert [row.reason for row in rows if isinstance(row, RowError)] == ["POISON_QUARANTINED"] * 2
+    with looking(embedded.url) as connection:
+        connection.delete(Keys(tag).dead_letters("text"))
+
+
+async def test_a_deadline_beyond_all_time_stops_no_quarantine(
+    embedded: EmbeddedServer, tag: str, connect: Connect
+) -> None:
+    stream = Keys(tag).requests("text", "interactive")
+    gateway = await connect(embedded)
+    entry_id = add(embedded.url, tag, rows=2, deadline_ms=2**64 - 1)
+    with looking(embedded.url) as connection:
+        connection.xreadgroup(GROUP, "dead", {stream: ">"})
+        connection.xclaim(stream, GROUP, "dead", 0, [entry_id], retrycount=2)
+        with QueueWorker(embedded.url, tag) as worker:
+            await gateway.embed("text", [text_row(1)], (16,), "int32", deadline_s=10)
+            await until(lambda: connection.xlen(stream) == 0)
+    assert sum(job.quarantined for job in worker.jobs) == 2
+
+
+async def test_a_stranger_in_the_group_disturbs_nobody(
+    embedded: EmbeddedServer, tag: str, connect: Connect
+) -> None:
+    gateway = await connect(embedded)
+    call = await _sent(gateway)
+    (entry,) = gateway._held.entries.values()
+    with looking(embedded.url) as connection:
+        connection.xreadgroup(GROUP, b"\xff\xfe", {entry.stream: ">"})  # type: ignore[arg-type]
+    with QueueWorker(embedded.url, tag) as worker:
+        assert (await call).rows == [Row(*vector_of(text_row(1)))]
+        await until(lambda: gateway._held.workers["text"])
+    assert gateway.outage is None
+    assert worker.broker.stats["reclaimed"] == 1
+
+
 async def test_a_repeated_reply_and_a_strangers_are_ignored(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
@@ -120,8 +171,9 @@ async def test_a_repeated_reply_and_a_strangers_are_ignored(
     await until(lambda: gateway.stats["duplicates"] == 3)
 
 
-async def _sent(gateway: GatewayBroker) -> "asyncio.Task[Answer]":
-    call = asyncio.create_task(gateway.embed("text", [text_row(1)], (16,), "int32", deadline_s=10))
+async def _sent(gateway: GatewayBroker, rows: int = 1) -> "asyncio.Task[Answer]":
+    embedding = gateway.embed("text", [text_row(1)] * rows, (16,), "int32", deadline_s=10)
+    call = asyncio.create_task(embedding)
     await until(lambda: any(entry.entry_id for entry in gateway._held.entries.values()))
     return call
 
@@ -164,3 +216,15 @@ async def test_a_reply_of_the_wrong_size_fails_its_rows(
     (error,) = (await call).rows
     assert isinstance(error, RowError)
     assert (error.reason, error.retryable) == ("INVALID_REPLY", True)
+
+
+async def test_of_a_row_without_vector_only_its_error_is_read(
+    embedded: EmbeddedServer, tag: str, connect: Connect
+) -> None:
+    gateway = await connect(embedded)
+    call = await _sent(gateway)
+    (entry,) = gateway._held.entries.values()
+    rows = job_pb2.RowsReply(norms=bytes(3), errors=[job_pb2.RowError(row=0, reason="COMPUTE_FAILED")])
+    reply = job_pb2.JobReply(job_id=entry.job_id, rows=rows)
+    _put(embedded.url, tag, gateway, wire.pack_replies([reply]))
+    assert (await call).rows == [RowError("COMPUTE_FAILED", "", retryable=False)]

@@ -1,6 +1,7 @@
 """The commands that call a service, and those that need none."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from siglip_cli.main import COMMANDS, run
-from tests.cli.service import Service, clean_environ, siglip
+from tests.cli.service import SIGLIP, Service, clean_environ, siglip
 
 LABELS = ("--label", "a cat", "--label", "a dog", "--label", "a red circle")
 
@@ -191,6 +192,78 @@ def test_embed_out_into_no_folder_is_refused_before_the_work(service: Service, p
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder"])
+def test_embed_out_replaces_nothing_but_files(service: Service, tmp_path: Path, kind: str) -> None:
+    """Never tried on a real device: as root the test itself would replace it."""
+    out = tmp_path / "out"
+    if kind == "device":
+        out.symlink_to("/dev/null")
+    elif kind == "pipe":
+        os.mkfifo(out)
+    else:
+        out.mkdir()
+    mode = out.lstat().st_mode
+    done = siglip("embed-text", "a cat", "--out", out, "--address", service.address)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert kind == "folder" or "it is not a regular file" in done.stderr
+    assert out.lstat().st_mode == mode
+
+
+def test_embed_out_keeps_a_link(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    link, target = tmp_path / "link.npy", tmp_path / "there" / "vectors.npy"
+    link.symlink_to(target)
+    for texts in (["a cat"], ["a cat", "a dog"]):  # the target does not exist at first, then it does
+        done = siglip("embed-text", *texts, "--out", link, "--address", service.address)
+        assert done.returncode == 0, done.stderr
+        assert link.is_symlink()
+        assert np.load(target).shape == (len(texts), 32)
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["vectors.npy"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("classify", "{image}", "--label", "caf\udce9"),
+        ("classify", "{image}", "--label", "x", "--template", "\udce9 {{}}"),
+        ("score", "{image}", "--text", "\udce9"),
+        ("embed-text", "\udcff"),
+    ],
+)
+def test_texts_that_are_not_utf_8_are_one_line(
+    service: Service, photos: Path, arguments: tuple[str, ...]
+) -> None:
+    filled = [part.format(image=photos / "a.png") for part in arguments]
+    done = siglip(*filled, "--address", service.address)
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert "[0]: character " in line
+
+
+def test_file_names_that_are_not_utf_8(service: Service, tmp_path: Path, png: bytes) -> None:
+    (tmp_path / "\udcff\n.png").write_bytes(png)
+    # Where Python itself would refuse to print such a name.
+    environ = clean_environ(SIGLIP_ADDRESS=service.address, PYTHONIOENCODING="utf-8:strict")
+    [line] = json_lines(siglip("embed-image", tmp_path, "--json", environ=environ).stdout)
+    assert line["image"] == f"{tmp_path}/\ufffd\n.png"
+    done = siglip("embed-image", tmp_path, environ=environ)
+    assert (done.returncode, done.stdout.split("\t")[0]) == (0, f"{tmp_path}/\ufffd\\n.png")
+
+
+@pytest.mark.parametrize("command", [["config"], ["--help"]])
+def test_a_full_disk_under_standard_output_is_one_line(command: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*SIGLIP, *command], stdout=full, stderr=subprocess.PIPE, env=clean_environ())
+    assert done.stderr == b"siglip: cannot write to standard output: No space left on device\n"
+    assert done.returncode == 2
+
+
+def test_ctrl_c_before_anything_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    done = siglip("config", environ=clean_environ(PYTHONPATH=f"{tmp_path}:{Path.cwd()}"))
+    assert (done.returncode, done.stderr) == (130, "siglip: interrupted\n")
+
+
 def test_info(service: Service) -> None:
     done = siglip("info", "--json", "--address", service.address)
     described = json.loads(done.stdout)
@@ -286,6 +359,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["nope"], "No such command 'nope'"),
         (["classify"], "Missing argument 'IMAGE...'"),
         (["classify", "x.png", "--label", "x", "--top-k", "-1"], "--top-k"),
+        (["classify", "x.png", "--label", "x", "--top-k", "99999999999"], "--top-k"),
         (["serve", "--towers", "audio"], "'audio'"),
     ],
 )

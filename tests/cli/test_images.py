@@ -98,6 +98,11 @@ def test_a_pipe_is_as_good_as_a_file(photos: Path) -> None:
     os.close(reader)
 
 
+def test_an_empty_name_is_not_the_current_folder(photos: Path) -> None:
+    with pytest.raises(CommandError, match="the name of an image is empty"):
+        find(["a.png", ""])
+
+
 def test_standard_input_only_once() -> None:
     assert find(["-"]) == [Source("-")]
     with pytest.raises(CommandError, match="only once"):

@@ -54,6 +54,34 @@ def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
         Report(as_json=True).line(value=float("nan"))
 
 
+def test_a_failed_text_is_not_printed_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    Report(as_json=False).failed("x" * 70_000, Failure("TEXT_TOO_LONG", "70000 bytes given"))
+    printed = capsys.readouterr().err
+    assert "xxx…: 70000 bytes given (TEXT_TOO_LONG)" in printed
+    assert len(printed) < 300
+
+
+NOT_UTF_8 = "caf\udce9.png"  # as Python reads the bytes caf\xe9.png
+
+
+def test_json_is_utf_8_whatever_the_name(capsys: pytest.CaptureFixture[str]) -> None:
+    Report(as_json=True).line(image=NOT_UTF_8)
+    assert json.loads(capsys.readouterr().out.encode()) == {"image": "caf\ufffd.png"}
+
+
+@pytest.mark.parametrize("for_people", [False, True])
+def test_no_name_ends_a_line_or_a_column(capsys: pytest.CaptureFixture[str], for_people: bool) -> None:
+    report = Report(as_json=False)
+    report.for_people = for_people
+    report.scores(f"a\n\tb\x1b[2J{NOT_UTF_8}", [("two\nlines", 0.5)])
+    report.failed("c\nd", Failure("IMAGE_EMPTY", "0 bytes"))
+    printed = capsys.readouterr()
+    assert printed.err == "siglip: c\\nd: 0 bytes (IMAGE_EMPTY)\n"
+    name, text = "a\\n\\tb\\x1b[2Jcaf\ufffd.png", "two\\nlines"
+    expected = [name, f"  {text}   0.5000  {'█' * 12}"] if for_people else [f"{name}\t0.5000\t{text}"]
+    assert printed.out.splitlines() == expected
+
+
 def test_a_failed_item_is_told_and_remembered(capsys: pytest.CaptureFixture[str]) -> None:
     report = Report(as_json=False)
     assert report.exit_code == 0

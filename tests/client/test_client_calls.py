@@ -1,6 +1,7 @@
 """Every call over real gRPC, the same for the blocking and the asyncio client."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,28 @@ def test_wrong_arguments_are_refused_before_anything_is_sent(
 ) -> None:
     with pytest.raises(error, match=message):
         getattr(client, arguments[0])(*arguments[1:])
+    assert {seen.method for seen in service.seen} <= {"GetModel"}
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda client: client.embed_texts(["a", "caf\udce9"]), "texts[1]"),
+        (lambda client: client.classify([b"x"], ["\udce9"]), "labels[0]"),
+        (lambda client: client.classify([b"x"], ["a"], templates=["{}", "\udce9{}"]), "templates[1]"),
+        (lambda client: client.score([b"x"], ["\udce9"]), "texts[0]"),
+        (lambda client: client.tokenize(["\ud800"]), "texts[0]"),
+    ],
+)
+def test_texts_that_are_not_unicode_are_named(
+    client: Any, service: StandIn, call: Callable[[Any], Any], field: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        call(client)
+    [violation] = refused.value.violations
+    assert violation.field == field and str(refused.value).startswith(f"INVALID_ARGUMENT: {field}: ")
+    assert refused.value.reason == "TEXT_NOT_UNICODE"
+    str(refused.value).encode()
     assert {seen.method for seen in service.seen} <= {"GetModel"}
 
 

@@ -255,7 +255,7 @@ def gateway_process(checkpoint: Path, url: str) -> Iterator[tuple["subprocess.Po
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
     ) as process:
         try:
-            read_until(process, "serving tiny on")
+            read_until(process, "serving 'tiny'")
             yield process, port
         finally:
             process.kill()

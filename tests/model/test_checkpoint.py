@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -207,6 +208,33 @@ def test_numbers_that_no_model_can_have_are_the_checkpoints_fault(copy: Path) ->
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=r"config\.json: hidden_size 32 is not divisible"):
         load_tower(copy, "text")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"hidden_size": "32"}, "hidden_size is '32' and must be a whole number above 0"),
+        ({"hidden_size": -32}, "hidden_size is -32 and must be a whole number above 0"),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0 and must be"),
+        ({"num_hidden_layers": 2.5}, "num_hidden_layers is 2.5 and must be"),
+        ({"layer_norm_eps": "tiny"}, "layer_norm_eps is 'tiny' and must be a number"),
+        ({"layer_norm_eps": float("nan")}, "layer_norm_eps is nan and must be a number"),
+        ({"hidden_act": ["gelu"]}, ""),
+        ({"hidden_size": 4 * 10**20}, ""),
+        ({"hidden_size": 4 * 10**9}, ""),
+    ],
+)
+@pytest.mark.parametrize("tower", ["text", "vision"])
+def test_a_damaged_configuration_is_one_line(
+    copy: Path, tower: Literal["text", "vision"], values: dict[str, object], said: str
+) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    config[f"{tower}_config"] |= values
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError) as told:
+        load_tower(copy, tower)
+    assert str(told.value).startswith(f"{copy / 'config.json'}: {said}")
+    assert "\n" not in str(told.value)
 
 
 def test_damaged_and_missing_files(copy: Path) -> None:

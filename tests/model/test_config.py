@@ -66,3 +66,18 @@ def test_a_folder_without_configuration_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(CheckpointError, match="holds list, not an object"):
         SiglipConfig.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ([1], r"text_config must be an object, not \[1\]"),
+        ({"vocab_size": None}, "vocab_size is None and must be a whole number above 0"),
+        ({"max_position_embeddings": True}, "max_position_embeddings is True and must be"),
+    ],
+)
+def test_what_no_tower_can_have_is_refused(tmp_path: Path, section: object, said: str) -> None:
+    write(tmp_path, model_type="siglip", text_config=section)
+    for kind in (SiglipConfig, SiglipTextConfig):
+        with pytest.raises(CheckpointError, match=rf"config\.json: {said}"):
+            kind.from_pretrained(tmp_path)

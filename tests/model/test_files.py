@@ -13,7 +13,15 @@ from safetensors.torch import save_file as save_torch
 
 from siglip_model import SiglipModel
 from siglip_model.checkpoint import save
-from siglip_model.files import CheckpointError, check_names, read_scalars, require, resolve, stored_tensors
+from siglip_model.files import (
+    CheckpointError,
+    check_names,
+    read_image_config,
+    read_scalars,
+    require,
+    resolve,
+    stored_tensors,
+)
 from siglip_model.fingerprint import fingerprint
 from tests.support.checkpoints import LOGIT_BIAS, LOGIT_SCALE, write_tiny_checkpoint
 
@@ -105,6 +113,82 @@ def test_a_safetensors_file_that_ends_early(copy: Path) -> None:
     (copy / "model.safetensors").write_bytes(data[:-100])
     with pytest.raises(CheckpointError, match="the file is truncated"):
         read_scalars(copy)
+
+
+def write_header(folder: Path, data: bytes = b"", **entries: object) -> None:
+    header = json.dumps(entries).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + data)
+
+
+def entry(dtype: str, shape: object, start: int, end: int) -> dict[str, object]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        (entry("F32", [1], 0, 0), "holds a scalar of type F32 in 0 bytes"),
+        (entry("F32", [1], 0, 3), "holds a scalar of type F32 in 3 bytes"),
+        (entry("BF16", [1], 0, 4), "holds a scalar of type BF16 in 4 bytes"),
+        (entry("F32", "ab", 0, 4), "logit_scale has the shape 'ab'"),
+        (entry("F32", [-1, -1], 0, 4), r"logit_scale has the shape \[-1, -1\]"),
+        (entry("F32", None, 0, 4), "logit_scale has the shape None"),
+    ],
+)
+def test_a_header_that_does_not_add_up(tmp_path: Path, scale: dict[str, object], message: str) -> None:
+    write_header(tmp_path, bytes(8), logit_scale=scale, logit_bias=entry("F32", [1], 4, 8))
+    with pytest.raises(CheckpointError, match=message):
+        read_scalars(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("logit_scale", value) for value in (1000.0, 81.0, np.nan, np.inf, -np.inf)]
+    + [("logit_bias", value) for value in (np.nan, np.inf, -np.inf)],
+)
+def test_scalars_that_give_no_probability_are_refused(tmp_path: Path, name: str, value: float) -> None:
+    scalars = {"logit_scale": LOGIT_SCALE, "logit_bias": LOGIT_BIAS} | {name: value}
+    save_file(
+        {key: np.array([number], np.float32) for key, number in scalars.items()},
+        tmp_path / "model.safetensors",
+    )
+    with pytest.raises(CheckpointError, match=rf"{name} is {value:g}, allowed are -"):
+        read_scalars(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])
+def test_json_without_end(copy: Path, name: str) -> None:
+    (copy / name).write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match=rf"{name} is not JSON"):
+        fingerprint(copy)
+
+
+def test_a_header_without_end(tmp_path: Path) -> None:
+    header = b"[" * 100_000
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(CheckpointError, match="is not a safetensors file"):
+        stored_tensors(tmp_path)
+
+
+def test_an_image_processor_that_is_no_object(copy: Path) -> None:
+    (copy / "preprocessor_config.json").unlink()
+    (copy / "processor_config.json").write_text('{"image_processor": [1]}')
+    with pytest.raises(CheckpointError, match="image_processor must be an object"):
+        read_image_config(copy)
+
+
+def test_empty_files_are_named(copy: Path) -> None:
+    (copy / "spiece.model").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"has empty files: spiece\.model$"):
+        require(copy, "config.json", "spiece.model")
+
+
+def test_what_nobody_foresaw_is_one_line(copy: Path) -> None:
+    """A tensor's name that no UTF-8 can hold."""
+    write_header(copy, **{"\ud800": entry("F32", [0], 0, 0)})
+    with pytest.raises(CheckpointError, match="holds no usable model: UnicodeEncodeError: ") as told:
+        fingerprint(copy)
+    assert "\n" not in str(told.value)
 
 
 def test_missing_weights_and_pickles(copy: Path) -> None:

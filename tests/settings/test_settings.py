@@ -19,7 +19,6 @@ from siglip_settings import (
     load,
     masked,
     resolve,
-    setting,
     settings_of,
 )
 
@@ -122,20 +121,6 @@ def test_source_of_a_value_is_known() -> None:
     assert resolve(known["timeout_s"], environ).source == "SIGLIP_TIMEOUT_S"
     assert resolve(known["timeout_s"], environ, "4").source == "--timeout-s"
     assert resolve(known["address"], environ).source == "default"
-
-
-@pytest.mark.parametrize("word", ["1", "true", "YES", "on"])
-@pytest.mark.parametrize("negative", [False, True])
-def test_bool_words(word: str, negative: bool) -> None:
-    @dataclass(frozen=True, kw_only=True)
-    class Sample:
-        flag: bool = setting(False, help="A switch.")
-
-    opposite = {"1": "0", "true": "false", "YES": "NO", "on": "off"}[word]
-    [flag] = settings_of(Sample)
-    assert resolve(flag, {"SIGLIP_FLAG": opposite if negative else word}).value is not negative
-    with pytest.raises(SettingsError, match="true or false"):
-        resolve(flag, {"SIGLIP_FLAG": "perhaps"})
 
 
 def test_a_setting_is_defined_once() -> None:
