@@ -2,7 +2,7 @@
 
 import ctypes
 
-from PIL import Image
+from PIL import _imaging
 
 
 def silence_libtiff() -> None:
@@ -10,7 +10,7 @@ def silence_libtiff() -> None:
 
     Where Pillow's library cannot be asked (it is linked otherwise) it does nothing.
     """
-    library = ctypes.CDLL(Image.core.__file__)
+    library = ctypes.CDLL(_imaging.__file__)
     for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
         set_handler = getattr(library, name, None)
         if set_handler is not None:

@@ -24,9 +24,9 @@ from gateway.health import Health
 from gateway.interceptor import CallInterceptor
 from gateway.listen import bind
 from gateway.memory import return_freed_memory
-from gateway.quiet import silence_libtiff
 from gateway.model import ModelService
 from gateway.parts import Parts
+from gateway.quiet import silence_libtiff
 from gateway.served import ServedModel
 from gateway.tokens import TokenPool
 from gateway.zero_shot import ZeroShotService

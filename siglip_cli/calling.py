@@ -44,6 +44,8 @@ def connected(settings: ClientSettings) -> Iterator["Client"]:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from siglip_client import Client, DeadlineExceeded, Unavailable
 
+    if not settings.address.isprintable():  # gRPC would raise, or try to reach it
+        raise CommandError(f"--address is {settings.address!r}, which no address can be")
     try:
         with Client(settings.address, timeout_s=settings.timeout_s) as client:
             yield client

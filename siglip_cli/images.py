@@ -83,6 +83,6 @@ def _inside(folder: Path) -> Iterator[Path]:
 def _open(name: str) -> BinaryIO:
     if name != STDIN:
         return Path(name).open("rb")
-    if sys.stdin.isatty():
-        raise CommandError("- reads an image from standard input, but that is a terminal: pipe one in")
+    if sys.stdin is None or sys.stdin.isatty():  # None: the caller closed it
+        raise CommandError("- reads an image from standard input, which gives none: pipe one in")
     return sys.stdin.buffer

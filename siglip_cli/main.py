@@ -1,5 +1,6 @@
 """The `siglip` command: finds the subcommand, turns errors into one line and an exit code."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -31,6 +32,9 @@ COMMANDS = (
     gateway,
     worker,
 )
+
+
+NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class InOrder(click.Group):
@@ -79,8 +83,9 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _say("interrupted", 130)
     except Exception as error:
-        if isinstance(error, OSError) and _output_is_lost():
-            return _say(f"cannot write to standard output: {error.strerror}", exit_codes.USAGE)
+        if isinstance(error, OSError) and error.errno in NOT_WRITTEN:
+            _drop_output()
+            return _say(f"cannot write output: {error.strerror}", exit_codes.USAGE)
         if (known := explain(error)) is None:
             sys.excepthook(type(error), error, error.__traceback__)
             return exit_codes.DEFECT
@@ -91,15 +96,12 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
-def _output_is_lost() -> bool:
-    """Whether standard output takes no more; what it did not take is then dropped."""
+def _drop_output() -> None:
+    """Drops what standard output did not take: Python would try again as it exits, and print a traceback."""
     try:
         sys.stdout.flush()
     except OSError:
-        # Else Python tries again as it exits, and prints a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
 
 
 def _usage_line(error: click.ClickException) -> str:

@@ -28,7 +28,7 @@ class Report:
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
-        self.for_people = not as_json and sys.stdout.isatty()
+        self.for_people = not as_json and sys.stdout is not None and sys.stdout.isatty()
         self._failed = False
 
     @property

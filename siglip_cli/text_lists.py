@@ -20,7 +20,7 @@ def texts_given(given: Sequence[str], file: Path | None, option: str) -> list[st
 
 def stdin_lines() -> list[str]:
     """Every line of standard input, blank ones too, so that results keep its numbering."""
-    if sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.isatty():  # None: the caller closed it
         raise click.UsageError("give texts as arguments, or pipe them in, one a line")
     lines = _decode(sys.stdin.buffer.read(), "standard input")
     if not lines:

@@ -251,7 +251,5 @@ def _only_number(tensor: StoredTensor) -> float:
     if dtype not in kinds:
         raise CheckpointError(f"{tensor.path} holds a scalar of type {tensor.dtype}")
     if len(data) != np.dtype(kinds[dtype]).itemsize:
-        raise CheckpointError(
-            f"{tensor.path} holds a scalar of {tensor.size} bytes, too many or few for {tensor.dtype}"
-        )
+        raise CheckpointError(f"{tensor.path} holds a scalar of type {tensor.dtype} in {tensor.size} bytes")
     return float(np.frombuffer(data, kinds[dtype])[0])

@@ -50,7 +50,7 @@ class ImageLimits:
     max_bytes: int = 16 << 20
     """Of the encoded picture."""
     max_pixels: int = 50_000_000
-    """Width times height. Decoding takes 4 to 8 bytes of memory for each, for WebP 16."""
+    """Width times height. Decoding takes 5 to 8 bytes of memory for each, for WebP 16."""
     max_side: int = 65_535
     """Width or height: resizing needs memory in proportion to the longer side."""
     max_scans: int = 100

@@ -43,6 +43,8 @@ PLAIN_SETTINGS = (
     "sp_model_kwargs",
 )
 TOKEN_SETTINGS = ("eos_token", "unk_token", "pad_token")
+# Of a text far longer than the model reads: more than its tokens need, unless its words are very long.
+CHARACTERS_PER_TOKEN = 32
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -73,6 +75,7 @@ class SiglipTokenizer:
         self.all_special_tokens = list(
             dict.fromkeys([eos_token, unk_token, pad_token, *self.additional_special_tokens])
         )
+        self._word_starts = self._find_word_starts()
         self._added = self._number_added_tokens()
         self._special = re.compile(f"({'|'.join(map(re.escape, _longest_first(self.all_special_tokens)))})")
         self._unknown_length = len(self.sp_model.Encode(unk_token))
@@ -100,12 +103,35 @@ class SiglipTokenizer:
         ids = np.full((len(texts), length), self.pad_token_id, dtype=np.int32)
         truncated = np.zeros(len(texts), dtype=np.bool_)
         plain = [encodable(self.canonicalize_text(self._lower(text))) for text in texts]
-        for index, tokens in enumerate(self._encode_all(plain)):
+        begun = [self._beginning(text, length) for text in plain]
+        for index, tokens in enumerate(self._encode_all(begun)):
+            if begun[index] is not plain[index] and not self._has_whole_words(tokens, length):
+                tokens = self.sp_model.Encode(plain[index])
             kept = tokens[: length - 1]
             ids[index, : len(kept)] = kept
             ids[index, len(kept)] = self.eos_token_id
             truncated[index] = len(tokens) >= length
         return ids, truncated
+
+    def _beginning(self, text: str, length: int) -> str:
+        """Whole words of a long text, most likely enough of them for `length` tokens."""
+        most = length * CHARACTERS_PER_TOKEN
+        if len(text) <= most or self._word_starts is None:
+            return text
+        end = text.rfind(" ", 0, most)
+        return text[:end] if end > 0 else text
+
+    def _has_whole_words(self, tokens: list[int], length: int) -> bool:
+        """Whether `length` tokens lie before the last word; what follows a cut can change no others."""
+        starts = self._word_starts
+        return starts is not None and bool(starts[tokens[length:]].any())
+
+    def _find_word_starts(self) -> npt.NDArray[np.bool_] | None:
+        """Which pieces begin a word; None where a piece may go on into the next word, or is drawn by lot."""
+        pieces = self.sp_model.IdToPiece(list(range(self.vocab_size)))
+        if self.sp_model_kwargs or UNDERLINE not in pieces or any(UNDERLINE in piece[1:] for piece in pieces):
+            return None
+        return np.array([piece.startswith(UNDERLINE) for piece in pieces])
 
     def _encode_all(self, texts: list[str]) -> list[list[int]]:
         # SentencePiece starts a thread for a list, even of one text: dearer than the texts when they are few.

@@ -89,14 +89,13 @@ class GatewaySettings(ModelSettings, RedisSettings, ProcessSettings):
     max_scores: int = setting(
         16384, unit="scores", minimum=1, help="Images times labels, or images times texts, in one call."
     )
-    # All of a text is tokenized, though the model sees its first 64 tokens or so.
-    max_text_bytes: int = setting(16384, unit="bytes", minimum=1, help="One text, in UTF-8.")
+    max_text_bytes: int = setting(65536, unit="bytes", minimum=1, help="One text, in UTF-8.")
     max_image_bytes: int = setting(16 * MIB, unit="bytes", minimum=1, help="One encoded image.")
     max_image_pixels: int = setting(
         50_000_000,
         unit="pixels",
         minimum=1,
-        help="Width times height of one image, checked before decoding. Each takes 4 to 8 bytes of memory "
+        help="Width times height of one image, checked before decoding. Each takes 5 to 8 bytes of memory "
         "(WebP: 16) in each decode thread.",
     )
     max_message_bytes: int = setting(32 * MIB, unit="bytes", minimum=1024, help="One request message.")

@@ -32,6 +32,7 @@ async def gateway_to(url: str | None, **settings: str) -> GatewayBroker:
         ("redis//:secret@host", r"cannot use the Redis URL \(unreadable\): .*redis://"),
         ("redis://me:secret/x@host", r"cannot use the Redis URL \(unreadable\): Port could not be cast"),
         ("redis://secret:secret?@host", r"cannot use the Redis URL \(unreadable\): Port"),
+        ("redis://me:sec'secret/@host", r"cannot use the Redis URL \(unreadable\): Port"),
         ("redis://host:6379/0?foo=bar", r"cannot use the Redis URL redis://host:6379/0: .* argument 'foo'"),
         ("redis://host?protocol=9", "cannot use the Redis URL redis://host: protocol must be"),
         ("redis://host?db=secret", r"cannot use the Redis URL redis://host: Invalid value"),

@@ -128,6 +128,12 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
     assert done.stdout == ""
 
 
+def test_an_address_that_is_no_text() -> None:
+    done = siglip("info", "--address", "\udcff")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "siglip: --address is '\\udcff', which no address can be\n"
+
+
 def test_no_service(photos: Path) -> None:
     done = siglip(
         *("classify", photos / "a.png", "--label", "x", "--address", "127.0.0.1:1", "--timeout-s", "2")
@@ -250,12 +256,22 @@ def test_file_names_that_are_not_utf_8(service: Service, tmp_path: Path, png: by
     assert (done.returncode, done.stdout.split("\t")[0]) == (0, f"{tmp_path}/\ufffd\\n.png")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("command", [["config"], ["--help"]])
-def test_a_full_disk_under_standard_output_is_one_line(command: list[str]) -> None:
+def test_a_full_disk_under_standard_output_is_one_line(command: list[str], unbuffered: str) -> None:
+    environ = clean_environ(PYTHONUNBUFFERED=unbuffered)
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run([*SIGLIP, *command], stdout=full, stderr=subprocess.PIPE, env=clean_environ())
-    assert done.stderr == b"siglip: cannot write to standard output: No space left on device\n"
+        done = subprocess.run([*SIGLIP, *command], stdout=full, stderr=subprocess.PIPE, env=environ)
+    assert done.stderr == b"siglip: cannot write output: No space left on device\n"
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize("arguments", ["embed-text", "classify - --label x", "embed-text x >&-"])
+def test_closed_standard_streams(service: Service, arguments: str) -> None:
+    command = f"{sys.executable} -P -m siglip_cli {arguments} <&-"
+    environ = clean_environ(SIGLIP_ADDRESS=service.address)
+    done = subprocess.run(command, shell=True, capture_output=True, env=environ)
+    assert (done.returncode, len(done.stderr.splitlines())) == ((0, 0) if ">&-" in arguments else (2, 1))
 
 
 def test_ctrl_c_before_anything_is_imported(tmp_path: Path) -> None:

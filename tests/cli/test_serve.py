@@ -119,7 +119,7 @@ def test_port_in_use(service: Service, model: Path, tmp_path: Path) -> None:
         (["--model", "{model}", "--vision-workers", "0"], "--vision-workers is 0"),
         (["--model", "{model}", "--text-workers", "x"], "--text-workers is 'x'"),
         (["--model", "{model}", "--listen", "nonsense"], "cannot listen on nonsense"),
-        (["--model", "{model}", "--redis-url", "nonsense"], "nonsense"),
+        (["--model", "{model}", "--redis-url", "nonsense"], "cannot use the Redis URL (unreadable)"),
         (["--model", "{model}", "--redis-url", "redis://:secret@127.0.0.1:1"], "127.0.0.1:1"),
         (["--model", "{model}", "--run-dir", "{file}"], "--run-dir"),
         (["--model", "{empty}"], "config.json"),

@@ -158,7 +158,7 @@ async def test_a_text_above_the_limit_fails_alone(service: Served) -> None:
     reply = await service.embedding.EmbedTexts(embedding_pb2.EmbedTextsRequest(texts=texts))
     error = reply.results[1].error
     assert (error.index, error.field, error.code, error.reason) == (1, "texts[1]", 3, "TEXT_TOO_LONG")
-    assert "16385" in error.message and "16384" in error.message
+    assert "65537" in error.message and "65536" in error.message
     assert reply.results[0].HasField("embedding") and reply.results[2].HasField("embedding")
 
 

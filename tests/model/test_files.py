@@ -23,6 +23,7 @@ from siglip_model.files import (
     stored_tensors,
 )
 from siglip_model.fingerprint import fingerprint
+from siglip_model.image_processing import SiglipImageProcessor
 from tests.support.checkpoints import LOGIT_BIAS, LOGIT_SCALE, write_tiny_checkpoint
 
 
@@ -175,6 +176,25 @@ def test_an_image_processor_that_is_no_object(copy: Path) -> None:
     (copy / "processor_config.json").write_text('{"image_processor": [1]}')
     with pytest.raises(CheckpointError, match="image_processor must be an object"):
         read_image_config(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("image_std", [0, 0, 0]),
+        ("image_std", 0),
+        ("image_mean", [0.5, 0.5]),
+        ("image_mean", "half"),
+        ("image_mean", [0.5, float("nan"), 0.5]),
+        ("rescale_factor", "1/255"),
+        ("resample", 99),
+    ],
+)
+def test_numbers_that_no_image_can_be_prepared_with(copy: Path, name: str, value: object) -> None:
+    path = copy / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(CheckpointError, match=f"{name} is "):
+        SiglipImageProcessor.from_pretrained(copy)
 
 
 def test_empty_files_are_named(copy: Path) -> None:

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import transformers
 
@@ -99,6 +100,29 @@ def test_ids_of_the_installed_release(folder: Path) -> None:
         assert ours(text).input_ids == wanted, repr(text)
         if len(wanted) <= 64:
             assert row == wanted + [1] * (64 - len(wanted)), repr(text)
+
+
+def test_only_the_beginning_of_a_long_text_is_tokenized_and_nothing_changes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = SiglipTokenizer.from_pretrained(folder)
+    pick = random.Random(3)
+    pieces = list(random_texts(600))
+    texts = [pick.choice(["", " "]).join(pick.choices(pieces, k=60)) for _ in range(300)]
+    texts += ["".join(pick.choices(["猫", "cat", "\u200b", "\x01"], k=3000)) for _ in range(20)]
+    texts += [" ".join(pick.choices(["\u0301", "\x01", "\u200b", "a" * 900], k=400)) for _ in range(40)]
+    lengths = (2, 8, 64)
+    cut = [tokenizer.encode_batch(texts, length) for length in lengths]
+    seen: list[int] = []
+    encode = tokenizer._encode_all
+    monkeypatch.setattr(tokenizer, "_encode_all", lambda some: seen.extend(map(len, some)) or encode(some))
+    tokenizer.encode_batch(["two cats " * 7000], 64)
+    assert max(seen) <= 2048
+    monkeypatch.setattr(tokenizer, "_word_starts", None)
+    for length, (ids, truncated) in zip(lengths, cut, strict=True):
+        whole_ids, whole_truncated = tokenizer.encode_batch(texts, length)
+        np.testing.assert_array_equal(ids, whole_ids)
+        np.testing.assert_array_equal(truncated, whole_truncated)
 
 
 def test_control_tokens_as_the_installed_release(folder: Path) -> None:
