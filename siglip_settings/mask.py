@@ -18,6 +18,9 @@ def masked(found: Resolved) -> Any:
         return MASK
     if not parts.scheme or "://" not in found.value:
         return MASK
+    if "@" in parts.path + parts.query + parts.fragment:
+        # An unescaped / ? or # in the password ends the login too early: the rest of it would be shown.
+        return MASK
     login, at, place = parts.netloc.rpartition("@")
     user, colon, _ = login.partition(":")
     shown_login = f"{user}:{MASK}" if colon else login

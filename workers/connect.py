@@ -28,10 +28,11 @@ def connect(
         attention=attention,
         fingerprint=digest,
     )
-    # A gateway finds this worker only by the same name and the same fingerprint.
-    log.info("works for gateways that serve %r, fingerprint %s", settings.served_name, digest)
     tag = model_tag(settings.served_name, digest)
     try:
-        return WorkerBroker(settings, tag=tag, tower=settings.tower, fingerprint=digest, info=info)
+        broker = WorkerBroker(settings, tag=tag, tower=settings.tower, fingerprint=digest, info=info)
     except BrokerError as error:
         raise SetupError(str(error)) from error
+    # A gateway finds this worker only by the same name and the same fingerprint.
+    log.info("works for gateways that serve %r, fingerprint %s", settings.served_name, digest)
+    return broker

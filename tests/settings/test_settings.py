@@ -175,6 +175,9 @@ def test_imports_nothing_but_the_standard_library() -> None:
         ("unix://user:word@/run/q.sock", "unix://user:***@/run/q.sock"),
         ("hunter2", "***"),
         ("redis://[broken", "***"),
+        ("redis://u:pa/ss@host:6379/0", "***"),
+        ("redis://u:pa#ss@host", "***"),
+        ("redis://u:pa?ss@host", "***"),
     ],
 )
 def test_passwords_are_masked(url: str, shown: str) -> None:
