@@ -17,7 +17,8 @@ from broker.errors import (
 from broker.gateway import GatewayBroker, GatewayLimits
 from broker.jobs import Answer, Dtype, Job, JobClass, JobResult, Row, RowError, Tower, WorkerInfo
 from broker.keys import model_tag
-from broker.worker import WorkerBroker, WorkerTiming
+from broker.timing import WorkerTiming
+from broker.worker import WorkerBroker
 
 __all__ = [
     "Answer",

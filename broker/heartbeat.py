@@ -15,6 +15,7 @@ from broker.in_hand import InHand
 from broker.jobs import WorkerInfo
 from broker.keys import GROUP, Keys
 from broker.outbox import claim_existing
+from broker.timing import WorkerTiming
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +34,7 @@ class Heartbeat:
         hand: InHand,
         clock: ServerClock,
         stats: Counter[str],
-        *,
-        every_s: float,
-        lease_s: float,
-        stall_after_s: float,
-        renew_every_s: float,
+        timing: WorkerTiming,
     ) -> None:
         self._client = client
         self._lease = keys.lease(info.tower, info.worker_id)
@@ -46,10 +43,10 @@ class Heartbeat:
         self._hand = hand
         self._clock = clock
         self._stats = stats
-        self._every_s = every_s
-        self._lease_ms = int(lease_s * 1000)
-        self._stall_after_s = stall_after_s
-        self._renew_every_s = renew_every_s
+        self._every_s = timing.beat_every_s
+        self._lease_ms = int(timing.lease_s * 1000)
+        self._stall_after_s = timing.stall_after_s
+        self._renew_every_s = timing.hung_idle_s / RENEWALS
         self._renewed_s = time.monotonic()
         self._stop = threading.Event()
         self._stalled = False

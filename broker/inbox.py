@@ -20,6 +20,7 @@ from broker.keys import GROUP, HEADER_FIELD, Keys
 from broker.outbox import DeadLetter, Outbox, Outgoing
 from broker.quarantine import POISON, Quarantine, condemned
 from broker.reclaim import Reclaimed, Reclaimer
+from broker.timing import WorkerTiming
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +47,7 @@ class Inbox:
         reclaimer: Reclaimer,
         clock: ServerClock,
         stats: Counter[str],
-        *,
-        scan_every_s: float,
-        max_deliveries: int,
+        timing: WorkerTiming,
     ) -> None:
         self._client = client
         self._keys = keys
@@ -60,8 +59,7 @@ class Inbox:
         self._reclaimer = reclaimer
         self._clock = clock
         self._stats = stats
-        self._scan_every_s = scan_every_s
-        self._max_deliveries = max_deliveries
+        self._timing = timing
         self._next_scan_s = 0.0
         # Whoever had our name before may have left entries too.
         self._lost_own = True
@@ -233,7 +231,7 @@ class Inbox:
         # One connection may have lost many, and suspects come one at a time.
         self._lost_own = self._lost_own and bool(claimed)
         # Where one was found there are more; else at a time of its own, lest all workers look at once.
-        pause_s = 0.0 if claimed else self._scan_every_s * random.uniform(0.8, 1.2)
+        pause_s = 0.0 if claimed else self._timing.scan_every_s * random.uniform(0.8, 1.2)
         self._next_scan_s = time.monotonic() + pause_s
         for entry in claimed:
             self._stats["reclaimed"] += 1
@@ -247,12 +245,12 @@ class Inbox:
 
     def _isolate(self, job: Job, entry: Reclaimed) -> None:
         """A suspect entry runs alone; the last time row by row; after that without its culprit, or never."""
-        if entry.deliveries <= self._max_deliveries:
-            self._quarantine = Quarantine(job, by_row=entry.deliveries == self._max_deliveries)
+        if entry.deliveries <= self._timing.max_deliveries:
+            self._quarantine = Quarantine(job, by_row=entry.deliveries == self._timing.max_deliveries)
             return
         self._stats["dead_lettered"] += 1
         error = condemned(entry.deliveries)
-        ran_by_row = entry.deliveries == self._max_deliveries + 1 and job.rows > 1
+        ran_by_row = entry.deliveries == self._timing.max_deliveries + 1 and job.rows > 1
         culprit = entry.row if ran_by_row and entry.row in range(job.rows) else None
         shown = "" if culprit is None else f", row {culprit}"
         log.error("entry %s given up%s: %s", job.entry_id.decode(), shown, error)

@@ -12,6 +12,7 @@ from redis.exceptions import WatchError
 from broker.in_hand import Entry, InHand
 from broker.jobs import Tower
 from broker.keys import GROUP, Keys, worker_name
+from broker.timing import WorkerTiming
 
 # An entry is handed back with this idle time; nothing else ever gets so old.
 HANDED_BACK_MS = 3_600_000
@@ -47,19 +48,16 @@ class Reclaimer:
         tower: Tower,
         worker_id: str,
         hand: InHand,
-        *,
-        dead_idle_s: float,
-        hung_idle_s: float,
-        stale_consumer_s: float,
+        timing: WorkerTiming,
     ) -> None:
         self._client = client
         self._keys = keys
         self._tower = tower
         self._me = worker_id
         self._hand = hand
-        self._dead_idle_ms = int(dead_idle_s * 1000)
-        self._hung_idle_ms = int(hung_idle_s * 1000)
-        self._stale_consumer_ms = int(stale_consumer_s * 1000)
+        self._dead_idle_ms = int(timing.dead_idle_s * 1000)
+        self._hung_idle_ms = int(timing.hung_idle_s * 1000)
+        self._stale_consumer_ms = int(timing.stale_consumer_s * 1000)
 
     def claim(self, most: int, *, lost_own: bool = False) -> list[Reclaimed]:
         """Up to `most` innocent entries, or one suspect. `lost_own`: also what we read but never received."""

@@ -5,44 +5,26 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
 from broker import wire
 from broker.clock import ServerClock
 from broker.connection import HOPELESS, check_server, sync_client, unavailable
-from broker.heartbeat import RENEWALS, Heartbeat
+from broker.heartbeat import Heartbeat
 from broker.in_hand import InHand
 from broker.inbox import EXPIRED, Inbox
 from broker.jobs import Job, JobResult, RedisUrls, Tower, WorkerInfo
 from broker.keys import Keys
 from broker.outbox import Outbox, Outgoing
 from broker.reclaim import Reclaimer, hand_back, leave
+from broker.timing import WorkerTiming
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.1
 # A job read more recently than this is not worth asking Redis about.
 FRESH_S = 0.02
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerTiming:
-    """Rhythms of a worker's end; the defaults suit production, tests shorten them."""
-
-    lease_s: float = 1.5
-    beat_every_s: float = 0.5
-    # Looking for the work of dead workers.
-    scan_every_s: float = 0.5
-    dead_idle_s: float = 0.2
-    # A live worker that has held an entry so long without renewing it hangs.
-    hung_idle_s: float = 15.0
-    # No reply and no progress() for so long, with work in hand: the lease ends.
-    stall_after_s: float = 15.0
-    stale_consumer_s: float = 60.0
-    # An entry that was with so many workers that died is given up, or its last row is.
-    max_deliveries: int = 3
 
 
 class WorkerBroker:
@@ -79,9 +61,7 @@ class WorkerBroker:
             tower,
             info.worker_id,
             self._hand,
-            dead_idle_s=timing.dead_idle_s,
-            hung_idle_s=timing.hung_idle_s,
-            stale_consumer_s=timing.stale_consumer_s,
+            timing,
         )
         self._inbox = Inbox(
             self._reading,
@@ -94,21 +74,9 @@ class WorkerBroker:
             reclaimer,
             self._clock,
             self._counts,
-            scan_every_s=timing.scan_every_s,
-            max_deliveries=timing.max_deliveries,
+            timing,
         )
-        self._heartbeat = Heartbeat(
-            beating,
-            keys,
-            info,
-            self._hand,
-            self._clock,
-            self._counts,
-            every_s=timing.beat_every_s,
-            lease_s=timing.lease_s,
-            stall_after_s=timing.stall_after_s,
-            renew_every_s=timing.hung_idle_s / RENEWALS,
-        )
+        self._heartbeat = Heartbeat(beating, keys, info, self._hand, self._clock, self._counts, timing)
 
     def start_heartbeat(self) -> None:
         """Announces the worker: it is ready for work. `take` does this too."""
