@@ -18,6 +18,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 VOCABULARY = "spiece.model"
+TOKENIZER_JSON = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 SPECIAL_TOKENS = "special_tokens_map.json"
 IMAGE_PROCESSOR_CONFIG = "preprocessor_config.json"
@@ -25,6 +26,7 @@ PROCESSOR_CONFIG = "processor_config.json"
 PROCESSING_FILES = (
     CONFIG,
     VOCABULARY,
+    TOKENIZER_JSON,
     TOKENIZER_CONFIG,
     SPECIAL_TOKENS,
     IMAGE_PROCESSOR_CONFIG,
