@@ -8,7 +8,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from siglip_model.auto import (
+        AutoConfig,
+        AutoImageProcessor,
+        AutoModel,
+        AutoModelForImageClassification,
+        AutoModelForZeroShotImageClassification,
+        AutoProcessor,
+        AutoTokenizer,
+    )
     from siglip_model.checkpoint import load_model, load_tower
+    from siglip_model.classification import SiglipForImageClassification
     from siglip_model.config import SiglipConfig, SiglipTextConfig, SiglipVisionConfig
     from siglip_model.files import CheckpointError
     from siglip_model.image_processing import ImageError, ImageLimits, SiglipImageProcessor
@@ -17,6 +27,14 @@ if TYPE_CHECKING:
     from siglip_model.tokenizer import SiglipTokenizer
 
 _HOMES = {
+    "SiglipForImageClassification": "classification",
+    "AutoProcessor": "auto",
+    "AutoImageProcessor": "auto",
+    "AutoTokenizer": "auto",
+    "AutoModelForZeroShotImageClassification": "auto",
+    "AutoModelForImageClassification": "auto",
+    "AutoModel": "auto",
+    "AutoConfig": "auto",
     "CheckpointError": "files",
     "ImageError": "image_processing",
     "ImageLimits": "image_processing",
@@ -34,10 +52,18 @@ _HOMES = {
 }
 
 __all__ = [
+    "AutoConfig",
+    "AutoImageProcessor",
+    "AutoModel",
+    "AutoModelForImageClassification",
+    "AutoModelForZeroShotImageClassification",
+    "AutoProcessor",
+    "AutoTokenizer",
     "CheckpointError",
     "ImageError",
     "ImageLimits",
     "SiglipConfig",
+    "SiglipForImageClassification",
     "SiglipImageProcessor",
     "SiglipModel",
     "SiglipProcessor",

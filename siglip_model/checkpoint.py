@@ -22,7 +22,8 @@ from siglip_model.files import (
     weight_files,
     write_json,
 )
-from siglip_model.modeling import Pretrained, SiglipModel, SiglipTextModel, SiglipVisionModel
+from siglip_model.modeling import SiglipModel, SiglipTextModel, SiglipVisionModel
+from siglip_model.pretrained import Pretrained, head_dims
 
 Model = TypeVar("Model", bound=Pretrained)
 
@@ -66,21 +67,33 @@ def load(
     dtype: torch.dtype | None,
     device: torch.device | str,
     attn_implementation: str,
+    config: Any = None,
+    allow_pickle: bool = False,
 ) -> Model:
     folder = Path(folder)
     wanted, stored = kind.config_class.model_type, _stored_type(folder)
     if stored not in (wanted, SiglipConfig.model_type):
         raise CheckpointError(f"{folder} holds a {stored}, not a {wanted}")
-    attention_function(attn_implementation)  # a wrong argument is not the checkpoint's fault
+    config = read_config(kind, folder) if config is None else config
+    for width in head_dims(config):  # a wrong argument is not the checkpoint's fault
+        attention_function(attn_implementation, width)
     try:
         with torch.device("meta"), _WithoutInit():  # shapes only: neither memory nor random numbers are spent
-            model = kind(kind.config_class.from_pretrained(folder), attn_implementation)
+            model = kind(config, attn_implementation)
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # numbers that torch cannot take
         raise CheckpointError(f"{folder / CONFIG}: {' '.join(str(error).split())}") from None
     names = _names_by_key(weight_files(folder), PREFIXES[wanted], standalone=stored == wanted)
     state = _read(names, model.state_dict(), folder, dtype, device)
     model.load_state_dict(state, assign=True)
     return model.eval()
+
+
+def read_config(kind: type[Pretrained], folder: Path, **overrides: Any) -> Any:
+    return kind.config_class.from_pretrained(folder, **overrides)
+
+
+def size_in_bytes(size: int | str) -> int:
+    return size if isinstance(size, int) else int(size.removesuffix("GB")) * 10**9
 
 
 class _WithoutInit(TorchFunctionMode):

@@ -19,6 +19,15 @@ class _Config:
     # Where this configuration sits inside the file of a whole model, "" for the whole model itself.
     section: ClassVar[str] = ""
 
+    # What a call of the model gives unless it says otherwise.
+    output_attentions = False
+    output_hidden_states = False
+    return_dict = True
+
+    @property
+    def use_return_dict(self) -> bool:
+        return self.return_dict
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Raises ValueError for a number that no model can have."""
@@ -115,6 +124,7 @@ class SiglipVisionConfig(_Config):
     hidden_act: str = "gelu_pytorch_tanh"
     layer_norm_eps: float = 1e-6
     attention_dropout: float = 0.0
+    vision_use_head: bool = True
 
 
 @dataclass

@@ -33,6 +33,7 @@ PROCESSING_FILES = (
     PROCESSOR_CONFIG,
 )
 WEIGHT_FILES = (CONFIG, "*.safetensors", WEIGHTS_INDEX)
+PICKLED_WEIGHT_FILES = (*WEIGHT_FILES, "*.bin", "*.bin.index.json")
 ALL_FILES = (*PROCESSING_FILES, *WEIGHT_FILES)
 # The two scalars of the logits and how far from zero each may be: exp(80) and all that is multiplied
 # with it are still float32.

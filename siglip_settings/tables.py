@@ -132,7 +132,9 @@ class DeviceSettings:
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = setting(
         "auto", help="Compute dtype. auto: float32 on CPU, bfloat16 on a GPU."
     )
-    attention: Literal["auto", "eager", "sdpa"] = setting("auto", help="Attention implementation.")
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = setting(
+        "auto", help="Attention implementation; flash_attention_2 needs the flash-attn package."
+    )
     threads: int = setting(
         0, unit="threads", minimum=0, maximum=4096, help="CPU threads of a worker; 0: its share of the cores."
     )

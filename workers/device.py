@@ -2,9 +2,11 @@
 
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 
+from siglip_model.attention import FLASH, FLASH_DTYPES, choose_attention
 from siglip_settings import WorkerSettings
 from workers.errors import SetupError
 
@@ -29,8 +31,7 @@ def choose(settings: WorkerSettings) -> Compute:
     """Raises SetupError when the device is unknown or absent."""
     device = _device(settings.device)
     dtype = _dtype(settings.dtype, device)
-    attention = "sdpa" if settings.attention == "auto" else settings.attention
-    return Compute(device, dtype, attention, settings.threads or _cores())
+    return Compute(device, dtype, _attention(settings.attention, dtype, device), settings.threads or _cores())
 
 
 def apply_threads(threads: int) -> None:
@@ -75,6 +76,16 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     return DTYPES[name]
+
+
+def _attention(name: str, dtype: torch.dtype, device: torch.device) -> str:
+    chosen = choose_attention(name, dtype, device, [])
+    if chosen == FLASH and dtype not in FLASH_DTYPES:
+        kinds = " or ".join(name for name, kind in DTYPES.items() if kind in FLASH_DTYPES)
+        raise SetupError(f"--attention is {FLASH}, which computes in {kinds}: set --dtype")
+    if chosen == FLASH and find_spec("flash_attn") is None:
+        raise SetupError(f"--attention is {FLASH}, and the flash-attn package is not installed here")
+    return chosen
 
 
 def _cores() -> int:

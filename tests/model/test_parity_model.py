@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from siglip_model import SiglipConfig, SiglipModel, SiglipTextModel, SiglipVisionModel, load_tower
-from siglip_model.modeling import ACTIVATIONS
+from siglip_model.activations import ACTIVATIONS
 from tests.model.conftest import SHAPES, Compare
 from tests.support.checkpoints import write_tiny_checkpoint
 
