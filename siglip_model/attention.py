@@ -66,10 +66,10 @@ def attention_function(name: str, head_dim: int) -> AttentionFunction:
     if name not in ATTENTION_FUNCTIONS:
         known = ", ".join([*ATTENTION_FUNCTIONS, AUTO])
         raise ValueError(f"attn_implementation must be one of {known}, not {name!r}")
-    if name == FLASH and not _flash_fits(head_dim):
+    if name == FLASH and head_dim > MAX_FLASH_HEAD_DIM:
         raise ValueError(
-            f"{FLASH} takes heads of at most {MAX_FLASH_HEAD_DIM} numbers in steps of 8, "
-            f"and this model's have {head_dim}: use {SDPA}"
+            f"{FLASH} takes heads of at most {MAX_FLASH_HEAD_DIM} numbers, "
+            f"this model's have {head_dim}: use {SDPA}"
         )
     if name == FLASH and find_spec("flash_attn") is None:
         raise ImportError(f"{FLASH} needs the flash-attn package: pip install 'siglip[flash]', or use {SDPA}")
@@ -83,16 +83,12 @@ def choose_attention(name: str | None, dtype: torch.dtype, device: torch.device,
     flash = (
         device.type == "cuda"
         and dtype in FLASH_DTYPES
-        and all(map(_flash_fits, head_dims))
+        and all(head_dim <= MAX_FLASH_HEAD_DIM for head_dim in head_dims)
         and find_spec("flash_attn") is not None
     )
     chosen = FLASH if flash else SDPA
     log.info("attn_implementation %s: %s, for %s on %s", AUTO, chosen, _name(dtype), device)
     return chosen
-
-
-def _flash_fits(head_dim: int) -> bool:
-    return head_dim % 8 == 0 and head_dim <= MAX_FLASH_HEAD_DIM
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -51,7 +51,8 @@ class Encoder(nn.Module):
         output_hidden_states: bool = False,
     ) -> tuple[Tensor, Tensors | None, Tensors | None]:
         """[B, S, D] -> the same, the layers + 1 states on the way, and each layer's attention weights."""
-        states, attentions = [x], list[Tensor]()
+        states: list[Tensor] = [x]
+        attentions: list[Tensor] = []
         for layer in self.layers:
             run = partial(self.recompute, layer) if self.recompute and self.training else layer
             x, weights = run(x, mask, output_attentions)

@@ -31,17 +31,21 @@ class ModelOutput(Mapping[str, Any]):
         return getattr(self, key)
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in self.__dataclass_fields__ if getattr(self, name) is not None)  # type: ignore[attr-defined]
+        return iter(self._there())
 
     def __contains__(self, key: object) -> bool:
-        return key in list(self)
+        return key in self._there()
 
     def __len__(self) -> int:
-        return len(list(self))
+        return len(self._there())
+
+    def _there(self) -> list[str]:
+        names = [field.name for field in fields(self)]  # type: ignore[arg-type]  # each subclass is one
+        return [name for name in names if getattr(self, name) is not None]
 
     def to_tuple(self) -> tuple[Any, ...]:
         """The fields that are there in their order; outputs of towers become tuples too."""
-        values = (getattr(self, name) for name in self)
+        values = (getattr(self, name) for name in self._there())
         return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in values)
 
     def in_form(self, config: Any, return_dict: bool | None) -> Self | tuple[Any, ...]:

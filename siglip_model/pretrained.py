@@ -155,9 +155,7 @@ def device_of(device: Device | Mapping[str, Device] | None) -> torch.device:
             raise ValueError(f"device_map must name one device for the whole model, not {device}")
         device = device[""]
     if device == "auto":
-        device = (
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
+        device = next((name for name in ("cuda", "mps") if getattr(torch, name).is_available()), "cpu")
     if isinstance(device, int):
-        device = f"cuda:{device}"
+        device = f"cuda:{device}" if device >= 0 else "cpu"
     return torch.device(device or "cpu")
