@@ -53,7 +53,7 @@ def test_flash_under_autocast(tiny: Path, flash_calls: list[tuple[object, torch.
 
 def test_flash_in_float32_is_refused(tiny: Path, flash_calls: list[object]) -> None:
     model = SiglipVisionModel.from_pretrained(tiny, attn_implementation=FLASH)
-    with pytest.raises(ValueError, match="float16 or bfloat16, not in float32.*torch_dtype"):
+    with pytest.raises(ValueError, match=r"float16 or bfloat16, not in float32.*torch_dtype"):
         model(torch.zeros(1, 3, 32, 32))
     assert not flash_calls
 

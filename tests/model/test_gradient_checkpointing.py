@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from siglip_model import SiglipModel
+from siglip_model.layers import Attention
 from tests.model.reference import inputs
 
 
@@ -50,8 +51,22 @@ def test_nothing_is_recomputed_in_evaluation(tiny: Path) -> None:
     assert kept_bytes(model)[0] == bytes_on
 
 
-def test_hidden_states_and_dropout_go_along(tiny: Path) -> None:
-    model = SiglipModel.from_pretrained(tiny, attention_dropout=0.0).train()
+def test_dropout_is_drawn_again_as_it_was(tiny: Path) -> None:
+    model = SiglipModel.from_pretrained(tiny).train()
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.dropout = 0.3
+    torch.manual_seed(5)
+    plain = kept_bytes(model)[1]
+    model.gradient_checkpointing_enable()
+    torch.manual_seed(5)
+    again = kept_bytes(model)[1]
+    for name, gradient in plain.items():
+        torch.testing.assert_close(again[name], gradient, rtol=0, atol=1e-6)
+
+
+def test_hidden_states_go_along(tiny: Path) -> None:
+    model = SiglipModel.from_pretrained(tiny).train()
     model.gradient_checkpointing_enable()
     output = model(**inputs(model.config), output_hidden_states=True)
     assert len(output.text_model_output.hidden_states) == 4

@@ -88,7 +88,7 @@ def test_interpolated_positions(tiny: Path, size: tuple[int, int], close: Compar
 
 def test_another_size_needs_interpolation(tiny: Path) -> None:
     model = SiglipVisionModel.from_pretrained(tiny)
-    with pytest.raises(ValueError, match="48 x 48, the model takes 32 x 32.*interpolate_pos_encoding=True"):
+    with pytest.raises(ValueError, match=r"48 x 48, the model takes 32 x 32.*interpolate_pos_encoding=True"):
         model(torch.zeros(1, 3, 48, 48))
 
 
