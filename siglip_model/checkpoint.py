@@ -1,34 +1,23 @@
-"""Hugging Face folder <-> model: safetensors, one file or shards; nothing missing, nothing left over."""
+"""Hugging Face folder -> model: nothing missing, nothing left over, nothing of another shape."""
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from siglip_model.attention import attention_function
-from siglip_model.config import SiglipConfig
-from siglip_model.files import (
-    CONFIG,
-    WEIGHTS,
-    WEIGHTS_INDEX,
-    CheckpointError,
-    read_json,
-    require,
-    weight_files,
-    write_json,
-)
+from siglip_model.auto import MODELS
+from siglip_model.files import CONFIG, CheckpointError, read_json, require
 from siglip_model.modeling import SiglipModel, SiglipTextModel, SiglipVisionModel
 from siglip_model.pretrained import Pretrained, head_dims
+from siglip_model.weights import Place, opened, places
 
 Model = TypeVar("Model", bound=Pretrained)
 
-PREFIXES = {"siglip": "", "siglip_text_model": "text_model.", "siglip_vision_model": "vision_model."}
-MAX_SHARD_BYTES = 5_000_000_000  # as Transformers 4 does
 MAX_NAMES = 8  # in one error message
 
 
@@ -71,9 +60,7 @@ def load(
     allow_pickle: bool = False,
 ) -> Model:
     folder = Path(folder)
-    wanted, stored = kind.config_class.model_type, _stored_type(folder)
-    if stored not in (wanted, SiglipConfig.model_type):
-        raise CheckpointError(f"{folder} holds a {stored}, not a {wanted}")
+    stored = _stored_type(kind, folder)
     config = read_config(kind, folder) if config is None else config
     for width in head_dims(config):  # a wrong argument is not the checkpoint's fault
         attention_function(attn_implementation, width)
@@ -82,18 +69,20 @@ def load(
             model = kind(config, attn_implementation)
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # numbers that torch cannot take
         raise CheckpointError(f"{folder / CONFIG}: {' '.join(str(error).split())}") from None
-    names = _names_by_key(weight_files(folder), PREFIXES[wanted], standalone=stored == wanted)
-    state = _read(names, model.state_dict(), folder, dtype, device)
+    standalone = stored != kind.whole_type
+    found = _of_this_model(places(folder, allow_pickle=allow_pickle), kind.weight_prefixes, standalone)
+    fresh = _fresh(model, found, folder)
+    expected = {name: tensor for name, tensor in model.state_dict().items() if name not in fresh}
+    state = _read(found, expected, folder, dtype, device)
+    state |= {name: tensor.to(device, dtype) for name, tensor in fresh.items()}
     model.load_state_dict(state, assign=True)
+    for name, parameter in model.named_parameters():  # a new tensor asks for a gradient, whatever it replaces
+        parameter.requires_grad_(name not in model.untrained)
     return model.eval()
 
 
 def read_config(kind: type[Pretrained], folder: Path, **overrides: Any) -> Any:
     return kind.config_class.from_pretrained(folder, **overrides)
-
-
-def size_in_bytes(size: int | str) -> int:
-    return size if isinstance(size, int) else int(size.removesuffix("GB")) * 10**9
 
 
 class _WithoutInit(TorchFunctionMode):
@@ -105,44 +94,45 @@ class _WithoutInit(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _stored_type(folder: Path) -> str:
+def _stored_type(kind: type[Pretrained], folder: Path) -> str:
     require(folder, CONFIG)
-    config = read_json(folder / CONFIG)
-    stored = str(config.get("model_type", SiglipConfig.model_type))
-    if stored not in PREFIXES:
-        known = ", ".join(PREFIXES)
-        raise CheckpointError(f"{folder / CONFIG} has model_type {stored}; known are {known}")
+    stored = str(read_json(folder / CONFIG).get("model_type", kind.whole_type))
+    if stored not in MODELS:
+        raise CheckpointError(f"{folder / CONFIG} has model_type {stored}; known are {', '.join(MODELS)}")
+    wanted = kind.config_class.model_type
+    if stored not in (wanted, kind.whole_type):
+        raise CheckpointError(f"{folder} holds a {stored}, not a {wanted}")
     return stored
 
 
-Place = tuple[Path, str]  # a file, and the name of a tensor in it
+def _of_this_model(
+    found: Mapping[str, Place], prefixes: tuple[str, ...], standalone: bool
+) -> dict[str, Place]:
+    """Those of the tensors that belong to this model, by its own names for them.
 
-
-def _names_by_key(files: Iterable[Path], prefix: str, *, standalone: bool) -> dict[str, Place]:
-    """Where each tensor of this model lies, by its name in the model.
-
-    A tower in a whole model's files: the other tower and the two scalars are passed over. A
-    standalone tower's names carry the prefix, or from Transformers 5.6 on they do not.
+    A part in a whole model's files: the other parts are passed over. A standalone tower's names
+    carry its prefix, or from Transformers 5.6 on they do not.
     """
-    places = {name: (path, name) for path in files for name in _names(path)}
-    if standalone and not any(name.startswith(prefix) for name in places):
-        return {prefix + name: place for name, place in places.items()}
+    if standalone and not any(name.startswith(prefixes) for name in found):
+        return {prefixes[0] + name: place for name, place in found.items()}
     if standalone:
-        return places
-    return {name: place for name, place in places.items() if name.startswith(prefix)}
+        return dict(found)
+    return {name: place for name, place in found.items() if name.startswith(prefixes)}
 
 
-def _names(path: Path) -> list[str]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            # Old files hold the buffer 0, 1, 2, ... of positions; it is no weight.
-            return [name for name in file.keys() if not name.endswith(".position_ids")]  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a safetensors file: {error}") from None
+def _fresh(model: Pretrained, found: Mapping[str, Place], folder: Path) -> dict[str, Tensor]:
+    """Starting weights of the parts that a checkpoint need not have, when it has none of them."""
+    fresh = model.fresh_weights()
+    if not fresh or any(name in found for name in fresh):
+        return {}
+    warnings.warn(
+        f"{folder} has no {', '.join(sorted(fresh))}: they start at random and want training", stacklevel=5
+    )
+    return fresh
 
 
 def _read(
-    places: Mapping[str, Place],
+    found: Mapping[str, Place],
     expected: Mapping[str, Tensor],
     folder: Path,
     dtype: torch.dtype | None,
@@ -150,21 +140,21 @@ def _read(
 ) -> dict[str, Tensor]:
     """Check names and shapes from the files' headers, then read the tensors one at a time."""
     complaints = [
-        _complaint("missing", sorted(expected.keys() - places.keys())),
-        _complaint("left over", sorted(places.keys() - expected.keys())),
+        _complaint("missing", sorted(expected.keys() - found.keys())),
+        _complaint("left over", sorted(found.keys() - expected.keys())),
     ]
     state: dict[str, Tensor] = {}
     wrong = []
-    for path in sorted({path for path, _ in places.values()}):
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            for key, (home, name) in places.items():
+    for path in sorted({path for path, _ in found.values()}):
+        with opened(path, device) as (shapes, read):
+            for key, (home, name) in found.items():
                 if home != path or key not in expected:
                     continue
-                shape, needed = list(file.get_slice(name).get_shape()), list(expected[key].shape)
-                if shape != needed:
-                    wrong.append(f"{key} is {shape} and must be {needed}")
+                needed = list(expected[key].shape)
+                if shapes[name] != needed:
+                    wrong.append(f"{key} is {shapes[name]} and must be {needed}")
                 elif not any(complaints):
-                    state[key] = file.get_tensor(name).to(dtype)
+                    state[key] = read(name).to(dtype)
     complaints.append(_complaint("wrong shape", wrong))
     if any(complaints):
         raise CheckpointError(f"{folder}: " + "; ".join(filter(None, complaints)))
@@ -176,53 +166,3 @@ def _complaint(what: str, names: list[str]) -> str:
         return ""
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return f"{what}: {', '.join(names[:MAX_NAMES])}{more}"
-
-
-def save(model: Pretrained, folder: str | Path, *, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
-    """Write config.json and the weights, readable by Transformers 4 and 5.
-
-    Weights above `max_shard_bytes` are split over several files. Weights that the folder held
-    before are removed.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
-    _write_config(model, folder)
-    for old in [*folder.glob("model*.safetensors"), folder / WEIGHTS_INDEX]:
-        old.unlink(missing_ok=True)
-    shards = _shards(state, max_shard_bytes)
-    if len(shards) == 1:
-        _write(state, folder / WEIGHTS)
-        return
-    weight_map: dict[str, str] = {}
-    for index, shard in enumerate(shards, start=1):
-        name = f"model-{index:05d}-of-{len(shards):05d}.safetensors"
-        _write(shard, folder / name)
-        weight_map |= dict.fromkeys(shard, name)
-    total = sum(tensor.nbytes for tensor in state.values())
-    index_file = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-    write_json(folder / WEIGHTS_INDEX, index_file)
-
-
-def _write(state: dict[str, Tensor], path: Path) -> None:
-    save_file(state, path, metadata={"format": "pt"})
-    path.chmod(0o644)  # safetensors leaves it readable by its owner alone
-
-
-def _write_config(model: Pretrained, folder: Path) -> None:
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    extra: dict[str, Any] = {"architectures": [type(model).__name__], "torch_dtype": dtype}
-    write_json(folder / CONFIG, model.config.to_dict() | extra)
-
-
-def _shards(state: Mapping[str, Tensor], max_bytes: int) -> list[dict[str, Tensor]]:
-    """In order, each as full as the limit allows; a tensor above the limit has a shard of its own."""
-    shards: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for name, tensor in state.items():
-        if shards[-1] and size + tensor.nbytes > max_bytes:
-            shards.append({})
-            size = 0
-        shards[-1][name] = tensor
-        size += tensor.nbytes
-    return shards

@@ -26,18 +26,24 @@ class SiglipForImageClassification(Pretrained):
     """
 
     config_class = SiglipConfig
+    weight_prefixes = ("vision_model.", "classifier.")
     config: SiglipConfig
 
     def __init__(self, config: SiglipConfig, attn_implementation: str | None = None) -> None:
         super().__init__(config, attn_implementation)
-        self.num_labels, width = config.num_labels, config.vision_config.hidden_size
+        self.num_labels = config.num_labels
         self.vision_model = VisionTransformer(config.vision_config, self.attn_implementation)
-        self.classifier = nn.Linear(width, self.num_labels) if self.num_labels else nn.Identity()
         self.apply(init_weights)
-        if isinstance(self.classifier, nn.Linear):
-            init.normal_(self.classifier.weight, std=width**-0.5 * config.initializer_factor)
-        if self.vision_model.head is not None:
-            self.vision_model.head.requires_grad_(False)
+        self.classifier = new_classifier(config)
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name not in self.untrained)
+
+    def fresh_weights(self) -> dict[str, Tensor]:
+        return new_classifier(self.config).state_dict(prefix="classifier.")
+
+    @property
+    def untrained(self) -> set[str]:
+        return {name for name, _ in self.named_parameters() if name.startswith("vision_model.head.")}
 
     def get_input_embeddings(self) -> nn.Conv2d:
         return self.vision_model.embeddings.patch_embedding
@@ -69,6 +75,16 @@ class SiglipForImageClassification(Pretrained):
             return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
         known = f"{REGRESSION}, {SINGLE_LABEL}, {MULTI_LABEL}"
         raise ValueError(f"problem_type must be one of {known}, not {kind!r}")
+
+
+def new_classifier(config: SiglipConfig) -> nn.Linear | nn.Identity:
+    """Weights N(0, initializer_factor / sqrt(D)), biases 0."""
+    if not config.num_labels:
+        return nn.Identity()
+    layer = nn.Linear(width := config.vision_config.hidden_size, config.num_labels)
+    init.normal_(layer.weight, std=width**-0.5 * config.initializer_factor)
+    init.zeros_(layer.bias)
+    return layer
 
 
 def problem_type(num_labels: int, labels: Tensor) -> str:

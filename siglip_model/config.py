@@ -5,9 +5,10 @@ keys they do not know are kept as attributes, so that a file written by another 
 round trip. This module never imports torch: the gateway reads configurations too.
 """
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -18,6 +19,7 @@ class _Config:
     model_type: ClassVar[str]
     # Where this configuration sits inside the file of a whole model, "" for the whole model itself.
     section: ClassVar[str] = ""
+    whole_type: ClassVar[str] = "siglip"
 
     # What a call of the model gives unless it says otherwise.
     output_attentions = False
@@ -29,51 +31,83 @@ class _Config:
         return self.return_dict
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Raises ValueError for a number that no model can have."""
+    def from_dict(cls, values: Mapping[str, Any], **overrides: Any) -> Self:
+        """Keys that are unknown are kept as attributes. `overrides` are set afterwards, as attributes.
+
+        Raises ValueError for a number that no model can have, TypeError for an unknown override.
+        """
         if not isinstance(values, Mapping):
             raise ValueError(f"{cls.section or 'the configuration'} must be an object, not {values!r}")
         values = {key: value for key, value in values.items() if key != "model_type"}
-        assert is_dataclass(cls)
-        known = {field.name for field in fields(cls)}
+        known = cls.field_names()
         config = cls(**{key: value for key, value in values.items() if key in known})
-        vars(config).update({key: value for key, value in values.items() if key not in known})
+        config._keep({key: value for key, value in values.items() if key not in known})
+        for name, value in overrides.items():
+            if not hasattr(config, name):
+                raise TypeError(f"{cls.__name__} has no {name}")
+            setattr(config, name, value)
         config._check()
         return config
 
+    @classmethod
+    def field_names(cls) -> list[str]:
+        assert is_dataclass(cls)
+        return [item.name for item in fields(cls)]
+
+    def _keep(self, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            setattr(self, name, value)
+
     def _check(self) -> None:
         assert is_dataclass(self)
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for item in fields(self):
+            value = getattr(self, item.name)
             # Token ids are left over from CLIP and may be anything.
-            if field.type is int and not field.name.endswith("_token_id"):
+            if item.type is int and not item.name.endswith("_token_id"):
                 fits, wanted = type(value) is int and value > 0, "a whole number above 0"
-            elif field.type is float:
+            elif item.type is float:
                 fits, wanted = _is_number(value), "a number"
             else:
                 continue
             if not fits:
-                raise ValueError(f"{field.name} is {value!r} and must be {wanted}")
+                raise ValueError(f"{item.name} is {value!r} and must be {wanted}")
 
     @classmethod
-    def from_pretrained(cls, model: str | Path, *, revision: str | None = None) -> Self:
-        """Read `config.json` of a folder or a hub id; a tower finds its section in a whole model's."""
+    def from_pretrained(cls, model: str | Path, *, revision: str | None = None, **overrides: Any) -> Self:
+        """Read `config.json` of a folder or a hub id; a tower finds its section in a whole model's.
+
+        `overrides` replace what the file says: any field, num_labels, output_hidden_states, ...
+        """
         folder = resolve(model, revision=revision, only=(CONFIG,)).folder
         require(folder, CONFIG)
         values = read_json(folder / CONFIG)
-        if cls.section and values.get("model_type") == SiglipConfig.model_type:
+        if cls.section and values.get("model_type") == cls.whole_type:
             values = values.get(cls.section) or {}
         try:
-            return cls.from_dict(values)
-        except ValueError as error:
+            return cls.from_dict(values, **overrides)
+        except (AttributeError, ValueError) as error:  # a property where a value should be, say
             raise CheckpointError(f"{folder / CONFIG}: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
         values = {key: _plain(value) for key, value in vars(self).items()}
         return {"model_type": self.model_type, **values}
 
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What differs from the defaults: the form of published files."""
+        defaults = vars(type(self)())
+        values = {
+            key: value.to_diff_dict() if isinstance(value, _Config) else value
+            for key, value in vars(self).items()
+            if isinstance(value, _Config) or key not in defaults or value != defaults[key]
+        }
+        return {"model_type": self.model_type, **values}
+
+    def to_json_string(self, use_diff: bool = True) -> str:
+        values = self.to_diff_dict() if use_diff else self.to_dict()
+        return json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
     def save_pretrained(self, folder: str | Path) -> None:
-        write_json(Path(folder) / CONFIG, self.to_dict())
+        write_json(Path(folder) / CONFIG, self.to_diff_dict())
 
 
 def _is_number(value: Any) -> bool:
@@ -129,16 +163,49 @@ class SiglipVisionConfig(_Config):
 
 @dataclass
 class SiglipConfig(_Config):
-    """The pair of towers; a tower may be given as a dict, or left out for the defaults."""
+    """The pair of towers; a tower may be given as a dict, or left out for the defaults.
+
+    The labels are those of SiglipForImageClassification.
+    """
 
     model_type: ClassVar[str] = "siglip"
 
     text_config: SiglipTextConfig = None  # type: ignore[assignment]
     vision_config: SiglipVisionConfig = None  # type: ignore[assignment]
     initializer_factor: float = 1.0
+    id2label: dict[int, str] = field(default_factory=lambda: _numbered_labels(DEFAULT_LABELS))
+    label2id: dict[str, int] = None  # type: ignore[assignment]  # follows from id2label when not given
+    problem_type: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.text_config, SiglipTextConfig):
             self.text_config = SiglipTextConfig.from_dict(self.text_config or {})
         if not isinstance(self.vision_config, SiglipVisionConfig):
             self.vision_config = SiglipVisionConfig.from_dict(self.vision_config or {})
+        self.id2label = {int(number): label for number, label in self.id2label.items()}
+        if self.label2id is None:
+            self.label2id = {label: number for number, label in self.id2label.items()}
+
+    @classmethod
+    def from_text_vision_configs(
+        cls, text_config: SiglipTextConfig, vision_config: SiglipVisionConfig, **values: Any
+    ) -> Self:
+        return cls(text_config, vision_config, **values)
+
+    @property
+    def num_labels(self) -> int:
+        """How many labels there are; setting it names them LABEL_0, LABEL_1 and so on."""
+        return len(self.id2label)
+
+    @num_labels.setter
+    def num_labels(self, count: int) -> None:
+        if count != len(self.id2label):
+            self.id2label = _numbered_labels(count)
+            self.label2id = {label: number for number, label in self.id2label.items()}
+
+
+DEFAULT_LABELS = 2
+
+
+def _numbered_labels(count: int) -> dict[int, str]:
+    return {number: f"LABEL_{number}" for number in range(count)}

@@ -33,7 +33,8 @@ PROCESSING_FILES = (
     PROCESSOR_CONFIG,
 )
 WEIGHT_FILES = (CONFIG, "*.safetensors", WEIGHTS_INDEX)
-PICKLED_WEIGHT_FILES = (*WEIGHT_FILES, "*.bin", "*.bin.index.json")
+PICKLED_WEIGHTS = "pytorch_model.bin"
+PICKLED_WEIGHT_FILES = (*WEIGHT_FILES, "pytorch_model*.bin", PICKLED_WEIGHTS + ".index.json")
 ALL_FILES = (*PROCESSING_FILES, *WEIGHT_FILES)
 # The two scalars of the logits and how far from zero each may be: exp(80) and all that is multiplied
 # with it are still float32.
@@ -144,22 +145,35 @@ def require(folder: Path, *names: str) -> None:
         raise CheckpointError(f"{folder} has empty files: {', '.join(empty)}")
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint: one, or the shards that its index names."""
-    if (folder / WEIGHTS_INDEX).is_file():
-        weight_map = read_json(folder / WEIGHTS_INDEX).get("weight_map")
+def weight_files(folder: Path, *, allow_pickle: bool = False) -> list[Path]:
+    """The weights of a checkpoint: one file, or the shards that its index names.
+
+    Safetensors where there are any. `allow_pickle` takes PyTorch's own files where there are not.
+    """
+    if found := _whole_or_shards(folder, WEIGHTS, WEIGHTS_INDEX):
+        return found
+    if allow_pickle and (found := _whole_or_shards(folder, PICKLED_WEIGHTS, PICKLED_WEIGHTS + ".index.json")):
+        return found
+    others = sorted(path.name for path in folder.glob("*.bin"))
+    if others and not allow_pickle:
+        raise CheckpointError(
+            f"{folder} lacks {WEIGHTS}; {others[0]} is a pickle and is read only when asked for, with "
+            "from_pretrained(..., use_safetensors=False); `siglip convert` makes safetensors of it"
+        )
+    raise CheckpointError(f"{folder} lacks {WEIGHTS}")
+
+
+def _whole_or_shards(folder: Path, name: str, index: str) -> list[Path]:
+    if (folder / index).is_file():
+        weight_map = read_json(folder / index).get("weight_map")
         if not isinstance(weight_map, dict):
-            raise CheckpointError(f"{folder / WEIGHTS_INDEX} has no weight_map")
-        names = sorted(set(map(str, weight_map.values())))
-        if any(Path(name).name != name for name in names):
-            raise CheckpointError(f"{folder / WEIGHTS_INDEX} names files outside its folder")
-        require(folder, *names)
-        return [folder / name for name in names]
-    if not (folder / WEIGHTS).is_file():
-        others = sorted(path.name for path in folder.glob("*.bin"))
-        hint = f"; {others[0]} is a pickle and is not read, convert it to safetensors" if others else ""
-        raise CheckpointError(f"{folder} lacks {WEIGHTS}{hint}")
-    return [folder / WEIGHTS]
+            raise CheckpointError(f"{folder / index} has no weight_map")
+        shards = sorted(set(map(str, weight_map.values())))
+        if any(Path(shard).name != shard for shard in shards):
+            raise CheckpointError(f"{folder / index} names files outside its folder")
+        require(folder, *shards)
+        return [folder / shard for shard in shards]
+    return [folder / name] if (folder / name).is_file() else []
 
 
 @dataclass(frozen=True, slots=True)

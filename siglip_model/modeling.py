@@ -92,6 +92,7 @@ class SiglipTextModel(Pretrained):
     """The text tower alone; its weights keep the prefix `text_model.`"""
 
     config_class = SiglipTextConfig
+    weight_prefixes = ("text_model.",)
     config: SiglipTextConfig
 
     def __init__(self, config: SiglipTextConfig, attn_implementation: str | None = None) -> None:
@@ -123,6 +124,7 @@ class SiglipVisionModel(Pretrained):
     """The vision tower alone; its weights keep the prefix `vision_model.`"""
 
     config_class = SiglipVisionConfig
+    weight_prefixes = ("vision_model.",)
     config: SiglipVisionConfig
 
     def __init__(self, config: SiglipVisionConfig, attn_implementation: str | None = None) -> None:

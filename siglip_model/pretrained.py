@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from siglip_model.attention import choose_attention
 from siglip_model.layers import Encoder
@@ -18,6 +18,10 @@ class Pretrained(nn.Module):
 
     config_class: ClassVar[Any]
     config: Any
+    whole_type: ClassVar[str] = "siglip"
+    """`model_type` of the files in which this model lies whole or is a part."""
+    weight_prefixes: ClassVar[tuple[str, ...]] = ("",)
+    """What its names begin with there."""
     supports_gradient_checkpointing: ClassVar[bool] = True
 
     def __init__(self, config: Any, attn_implementation: str | None = None) -> None:
@@ -90,11 +94,20 @@ class Pretrained(nn.Module):
         self, folder: str | Path, *, max_shard_size: int | str = "5GB", safe_serialization: bool = True
     ) -> None:
         """Write `config.json` and the weights as safetensors, above `max_shard_size` in several files."""
-        from siglip_model import checkpoint
+        from siglip_model import saving
 
         if not safe_serialization:
             raise ValueError("safe_serialization=False would write a pickle; only safetensors are written")
-        checkpoint.save(self, folder, max_shard_bytes=checkpoint.size_in_bytes(max_shard_size))
+        saving.save(self, folder, max_shard_bytes=saving.size_in_bytes(max_shard_size))
+
+    def fresh_weights(self) -> dict[str, Tensor]:
+        """Starting values of the weights that a checkpoint need not have."""
+        return {}
+
+    @property
+    def untrained(self) -> set[str]:
+        """Names of the weights that ask for no gradient."""
+        return set()
 
     @property
     def device(self) -> torch.device:
