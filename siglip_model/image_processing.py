@@ -2,14 +2,16 @@
 
     to_rgb -> resize (to exactly height x width, no crop) -> rescale -> normalize -> [3, H, W]
 
-`SiglipImageProcessor` gives what the reference's Pillow processor of v4.50 gives, bit for bit.
+`SiglipImageProcessor` gives what the reference's Pillow processor of v4.50 gives, bit for bit;
+`image_processing_fast` holds its twin in torch.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +25,14 @@ from siglip_model.files import (
     read_image_config,
     resolve,
     write_json,
+)
+from siglip_model.image_arrays import (
+    as_channels_last,
+    channels_are_last,
+    eight_bits,
+    flatten_images,
+    is_unit_range,
+    on_white,
 )
 from siglip_model.image_decoding import ImageError, ImageLimits, open_image, to_rgb
 
@@ -41,6 +51,8 @@ BICUBIC = int(Image.Resampling.BICUBIC)
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+Alpha = Literal["drop", "white"]
+SixteenBit = Literal["clip", "scale"]
 
 
 def decode(data: bytes, limits: ImageLimits, size: tuple[int, int], resample: int = BICUBIC) -> Pixels:
@@ -77,23 +89,39 @@ def _by_channel(values: Sequence[float] | float) -> Floats:
 
 
 @dataclass(kw_only=True)
-class SiglipImageProcessor:
-    """Settings of `preprocessor_config.json`, and the call that applies them.
+class ImageSettings:
+    """What `preprocessor_config.json` says, for the image processor of either kind.
 
-    Where the reference's v4.50 is wrong this is right: any Pillow mode is converted to RGB unless
-    `do_convert_rgb` is False (it raised, or took palette indices for colours), and a Pillow image
-    1 or 3 pixels high is not taken for channels.
+    size: {"height": h, "width": w}; one number is both. Pictures are squashed to it, never cropped.
+    resample: a filter of Pillow, 0 nearest, 2 bilinear, 3 bicubic.
+    rescale_factor: pixels are multiplied by it, also floats that already lie in 0 to 1, as in the reference.
+    image_mean, image_std: of each channel, or one number for all.
+    alpha: "drop" leaves colours as they are stored; "white" puts transparent pictures on white, as
+        Transformers does from 5.21 on.
+    sixteen_bit: "clip" takes grey values above 255 for white, as Pillow and the reference do; "scale"
+        divides 16-bit values by 256.
     """
 
     do_convert_rgb: bool | None = None
     do_resize: bool = True
-    size: Mapping[str, int] = field(default_factory=lambda: {"height": 224, "width": 224})
+    size: Any = field(default_factory=lambda: {"height": 224, "width": 224})
     resample: int = BICUBIC
     do_rescale: bool = True
     rescale_factor: float = 1 / 255
     do_normalize: bool = True
     image_mean: Sequence[float] | float = field(default_factory=lambda: [0.5, 0.5, 0.5])
     image_std: Sequence[float] | float = field(default_factory=lambda: [0.5, 0.5, 0.5])
+    alpha: Alpha = "drop"
+    sixteen_bit: SixteenBit = "clip"
+
+    model_input_names: ClassVar[list[str]] = ["pixel_values"]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.size, int):
+            self.size = {"height": self.size, "width": self.size}
+        for name, allowed in (("alpha", get_args(Alpha)), ("sixteen_bit", get_args(SixteenBit))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
 
     @property
     def height_width(self) -> tuple[int, int]:
@@ -103,8 +131,9 @@ class SiglipImageProcessor:
         except (KeyError, TypeError):
             raise ValueError(f"size must be {{'height': h, 'width': w}}, not {self.size!r}") from None
 
-    def _check_numbers(self) -> None:
+    def check_numbers(self) -> None:
         """Raises ValueError for numbers that give NaN, or that the three channels cannot have."""
+        self.height_width  # noqa: B018  # raises for a size that this model cannot have
         if self.resample not in range(6):
             raise ValueError(f"resample is {self.resample!r} and must be one of Pillow's filters, 0 to 5")
         for name in ("rescale_factor", "image_mean", "image_std"):
@@ -114,41 +143,26 @@ class SiglipImageProcessor:
             if not usable or (name == "image_std" and 0 in numbers):
                 raise ValueError(f"{name} is {value!r} and must be finite, one number or three, no divisor 0")
 
-    def __call__(self, images: Any, *, return_tensors: TensorKind | None = None, **overrides: Any) -> Batch:
-        """`pixel_values` of one image or a list: Pillow images, arrays or tensors, [H, W, 3] or [3, H, W].
+    def prepared(self, image: Image.Image) -> Image.Image:
+        """RGB, in the way that the settings say."""
+        if self.do_convert_rgb is False:
+            if image.mode != "RGB":
+                raise ValueError(f"an image of mode {image.mode} needs do_convert_rgb")
+            return image
+        if self.sixteen_bit == "scale" and image.mode.startswith("I"):
+            image = Image.fromarray(eight_bits(np.asarray(image)))
+        return on_white(image) if self.alpha == "white" else to_rgb(image)
 
-        `overrides` replace settings for this call. Without `return_tensors` the value is a list of
-        float32 arrays [3, H, W]. Float arrays must lie in 0 to 1, or hold whole numbers up to 255.
-        """
-        settings = replace(self, **overrides)
-        pixels = [settings._process(image) for image in _flatten(images)]
-        if return_tensors is None:
-            return Batch(pixel_values=pixels)
-        return to_tensors({"pixel_values": pixels}, return_tensors)
-
-    def _process(self, image: Any) -> npt.NDArray[Any]:
-        pixels = self._resized(image)
-        if self.do_rescale:
-            pixels = rescale(pixels, self.rescale_factor)
-        if self.do_normalize:
-            pixels = normalize(pixels, self.image_mean, self.image_std)
-        return pixels
-
-    def _resized(self, image: Any) -> npt.NDArray[Any]:
-        if isinstance(image, Image.Image):
-            picture = image if self.do_convert_rgb is False else to_rgb(image)
-            if picture.mode != "RGB":
-                raise ValueError(f"an image of mode {picture.mode} needs do_convert_rgb")
-            return channels_first(
-                resize(picture, self.height_width, self.resample) if self.do_resize else picture
-            )
-        array = _channels_last(np.asarray(image))
-        if not self.do_resize:
-            return np.ascontiguousarray(array.transpose(2, 0, 1))
-        unit_range = _is_unit_range(array)
-        picture = Image.fromarray((rescale(array, 255) if unit_range else array).astype(np.uint8))
-        pixels = channels_first(resize(picture, self.height_width, self.resample))
-        return rescale(pixels, 1 / 255) if unit_range else pixels
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], **overrides: Any) -> Self:
+        """Unknown keys of a file are kept as attributes; an unknown override is a TypeError."""
+        names = {item.name for item in fields(cls)}
+        known = {name: value for name, value in values.items() if name in names and value is not None}
+        processor = cls(**(known | overrides))
+        for name, value in values.items():
+            if name not in names and not hasattr(cls, name):
+                setattr(processor, name, value)
+        return processor
 
     @classmethod
     def from_pretrained(cls, model: str | Path, *, revision: str | None = None, **overrides: Any) -> Self:
@@ -157,44 +171,86 @@ class SiglipImageProcessor:
         values = read_image_config(folder)
         if not values:
             raise CheckpointError(f"{folder} lacks {IMAGE_PROCESSOR_CONFIG}")
-        known = {item.name: values[item.name] for item in fields(cls) if values.get(item.name) is not None}
-        processor = cls(**(known | overrides))
         try:
-            processor.height_width  # noqa: B018  # raises for a size that this model cannot have
-            processor._check_numbers()
+            processor = cls.from_dict(values, **overrides)
+            processor.check_numbers()
         except ValueError as error:
             raise CheckpointError(f"{folder}: {error}") from None
         return processor
 
+    def to_dict(self) -> dict[str, Any]:
+        names = {"image_processor_type": type(self).__name__, "processor_class": "SiglipProcessor"}
+        ours = {"alpha": "drop", "sixteen_bit": "clip"}  # unknown to other readers: written when they differ
+        values = {name: value for name, value in vars(self).items() if ours.get(name) != value}
+        return values | names
+
+    def to_json_string(self) -> str:
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `preprocessor_config.json`."""
-        names = {"image_processor_type": "SiglipImageProcessor", "processor_class": "SiglipProcessor"}
-        write_json(Path(folder) / IMAGE_PROCESSOR_CONFIG, names | asdict(self))
+        write_json(Path(folder) / IMAGE_PROCESSOR_CONFIG, self.to_dict())
 
 
-def _flatten(images: Any) -> list[Any]:
-    """One image, a list (of lists) of images, or a 4-D array -> a flat list."""
-    if isinstance(images, list | tuple):
-        return [image for item in images for image in _flatten(item)]
-    return list(images) if getattr(images, "ndim", 3) == 4 else [images]
+@dataclass(kw_only=True)
+class SiglipImageProcessor(ImageSettings):
+    """Applies the settings with Pillow and numpy, as the reference's v4.50 does, bit for bit.
 
+    Where that release is wrong this is right: any Pillow mode is converted to RGB unless
+    `do_convert_rgb` is False (it raised, or took palette indices for colours), and a Pillow image
+    1 or 3 pixels high is not taken for channels. EXIF orientation is ignored, as there: the
+    pipelines turn pictures upright before.
+    """
 
-def _channels_last(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Three channels first or last; first where both could be meant, as in the reference."""
-    if array.ndim != 3 or 3 not in (array.shape[0], array.shape[2]):
-        raise ValueError(f"an image array must be [3, H, W] or [H, W, 3], not {list(array.shape)}")
-    return array.transpose(1, 2, 0) if array.shape[0] == 3 else array
+    def __call__(self, images: Any, **options: Any) -> Batch:
+        """See `preprocess`."""
+        return self.preprocess(images, **options)
 
+    def preprocess(
+        self,
+        images: Any,
+        *,
+        return_tensors: TensorKind | None = None,
+        data_format: str = "channels_first",
+        input_data_format: str | None = None,
+        **overrides: Any,
+    ) -> Batch:
+        """`pixel_values` of one image or a list: Pillow images, arrays or tensors, [H, W, 3] or [3, H, W].
 
-def _is_unit_range(array: npt.NDArray[Any]) -> bool:
-    """True: floats from 0 to 1. False: whole numbers from 0 to 255."""
-    if array.dtype == np.uint8:
-        return False
-    low, high = array.min(), array.max()
-    if np.allclose(array, array.astype(int)) and low >= 0 and high <= 255:
-        return False
-    if low >= 0 and high <= 1:
-        return True
-    raise ValueError(
-        f"image values run from {low} to {high}: give whole numbers from 0 to 255, or floats from 0 to 1"
-    )
+        `overrides` replace settings for this call. Without `return_tensors` the value is a list of
+        float32 arrays [3, H, W], or [H, W, 3] with `data_format="channels_last"`. Where an array's
+        channels are is guessed unless `input_data_format` says it. An unsigned byte is a pixel;
+        other arrays must lie in 0 to 1, or hold whole numbers up to 255 (16-bit ones may be scaled).
+        """
+        settings = replace(self, **overrides) if overrides else self
+        last = channels_are_last(data_format)
+        pixels = [settings._process(image, input_data_format) for image in flatten_images(images)]
+        if last:
+            pixels = [np.ascontiguousarray(values.transpose(1, 2, 0)) for values in pixels]
+        if return_tensors is None:
+            return Batch(pixel_values=pixels)
+        return to_tensors({"pixel_values": pixels}, return_tensors)
+
+    def _process(self, image: Any, input_data_format: str | None) -> npt.NDArray[Any]:
+        pixels = self._resized(image, input_data_format)
+        if self.do_rescale:
+            pixels = rescale(pixels, self.rescale_factor)
+        if self.do_normalize:
+            pixels = normalize(pixels, self.image_mean, self.image_std)
+        return pixels
+
+    def _resized(self, image: Any, input_data_format: str | None) -> npt.NDArray[Any]:
+        if isinstance(image, Image.Image):
+            picture = self.prepared(image)
+            return channels_first(
+                resize(picture, self.height_width, self.resample) if self.do_resize else picture
+            )
+        array = as_channels_last(np.asarray(image), input_data_format)
+        if self.sixteen_bit == "scale":
+            array = eight_bits(array)
+        if not self.do_resize:
+            return np.ascontiguousarray(array.transpose(2, 0, 1))
+        unit_range = is_unit_range(array)
+        picture = Image.fromarray((rescale(array, 255) if unit_range else array).astype(np.uint8))
+        pixels = channels_first(resize(picture, self.height_width, self.resample))
+        return rescale(pixels, 1 / 255) if unit_range else pixels

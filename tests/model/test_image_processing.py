@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from siglip_model import CheckpointError, SiglipImageProcessor
+from siglip_model import CheckpointError, SiglipImageProcessor, SiglipImageProcessorFast
 from siglip_model.image_processing import normalize, rescale
 from tests.support.pictures import scene
 
@@ -49,7 +49,7 @@ def test_values_out_of_range_are_refused(value: float) -> None:
         SMALL(np.stack([np.full((4, 4), value), np.full((4, 4), 1.5), np.full((4, 4), 2.0)]))
 
 
-@pytest.mark.parametrize("size", [224, {"shortest_edge": 224}, {"height": 224}, None])
+@pytest.mark.parametrize("size", [[224], {"shortest_edge": 224}, {"height": 224}, None])
 def test_a_size_other_than_height_and_width_is_refused(size: object) -> None:
     with pytest.raises((ValueError, TypeError), match="size"):
         SiglipImageProcessor(size=size)(scene())  # type: ignore[arg-type]
@@ -112,3 +112,81 @@ def test_a_folder_without_settings_is_refused(tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text('{"size": {"shortest_edge": 224}}')
     with pytest.raises(CheckpointError, match="size must be"):
         SiglipImageProcessor.from_pretrained(tmp_path)
+
+
+def test_one_number_is_both_sides() -> None:
+    assert SiglipImageProcessor(size=24).size == {"height": 24, "width": 24}  # the reference raised for it
+
+
+@pytest.mark.parametrize("kind", [SiglipImageProcessor, SiglipImageProcessorFast])
+def test_channels_last(kind: type[SiglipImageProcessor]) -> None:
+    processor, array = kind(size=8), np.asarray(scene(12, 9))
+    wanted = processor(array, return_tensors="np").pixel_values
+    first = array.transpose(2, 0, 1)
+    said = processor(first, return_tensors="np", input_data_format="channels_first").pixel_values
+    np.testing.assert_array_equal(said, wanted)
+    with pytest.raises(ValueError, match=r"must be \[H, W, 3\], not \[3, 9, 12\]"):
+        processor(first, input_data_format="channels_last")
+    with pytest.raises(ValueError, match=r"must be \[3, H, W\] or \[H, W, 3\], not \[9, 12\]"):
+        processor(array[..., 0])
+
+
+def test_channels_last_output() -> None:
+    last, first = (
+        SMALL(scene(), return_tensors="np", data_format=place).pixel_values
+        for place in ("channels_last", "channels_first")
+    )
+    np.testing.assert_array_equal(last.transpose(0, 3, 1, 2), first)
+
+
+@pytest.mark.parametrize("kind", [SiglipImageProcessor, SiglipImageProcessorFast])
+def test_transparent_pictures(kind: type[SiglipImageProcessor]) -> None:
+    """Red under full transparency: stays red, or is white."""
+    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    red, white = (kind(size=4, alpha=policy)(clear).pixel_values[0] for policy in ("drop", "white"))  # type: ignore[arg-type]
+    assert [float(channel.min()) for channel in red] == [1, -1, -1]
+    assert [float(channel.min()) for channel in white] == [1, 1, 1]
+    solid = kind(size=4, alpha="white")(Image.new("RGB", (8, 8), (0, 255, 0))).pixel_values[0]
+    assert [float(channel.min()) for channel in solid] == [-1, 1, -1]
+    with pytest.raises(ValueError, match="alpha must be one of drop, white, not 'black'"):
+        kind(alpha="black")  # type: ignore[arg-type]
+
+
+def test_white_is_what_the_installed_reference_does() -> None:
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    picture = scene().convert("RGBA")
+    picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    for image in (picture, picture.convert("LA")):
+        ours = SiglipImageProcessor(size=16, alpha="white")(image, return_tensors="np").pixel_values
+        theirs = SiglipImageProcessorPil(size={"height": 16, "width": 16})(
+            image, return_tensors="np"
+        ).pixel_values
+        np.testing.assert_allclose(ours, theirs, atol=1.01 / 127.5)
+
+
+@pytest.mark.parametrize("kind", [SiglipImageProcessor, SiglipImageProcessorFast])
+def test_sixteen_bits(kind: type[SiglipImageProcessor]) -> None:
+    grey = np.full((6, 6), 0x80FF, np.uint16)
+    picture, colour = Image.fromarray(grey), np.stack([grey] * 3, -1)
+    clipped, scaled = (kind(size=4, sixteen_bit=how) for how in ("clip", "scale"))  # type: ignore[arg-type]
+    assert float(clipped(picture).pixel_values[0].min()) == 1  # saturated, as in the reference
+    for given in (picture, colour):
+        assert float(scaled(given).pixel_values[0].max()) == pytest.approx(128 / 127.5 - 1, abs=1e-6)
+    byte = np.full((6, 6, 3), 200, np.uint16)  # bytes in a wide type are bytes
+    np.testing.assert_array_equal(scaled(byte).pixel_values[0], clipped(byte).pixel_values[0])
+
+
+def test_other_names_of_the_file_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps({"size": {"height": 9, "width": 7}, "made_by": 1})
+    )
+    processor = SiglipImageProcessor.from_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path / "again")
+    written = json.loads((tmp_path / "again" / "preprocessor_config.json").read_text())
+    assert written["made_by"] == 1 and "alpha" not in written
+    assert SiglipImageProcessor.from_dict(json.loads(processor.to_json_string())) == processor
+    SiglipImageProcessor(alpha="white").save_pretrained(tmp_path)
+    assert SiglipImageProcessor.from_pretrained(tmp_path).alpha == "white"
+    with pytest.raises(TypeError, match="sise"):
+        SiglipImageProcessor.from_pretrained(tmp_path, sise=3)
