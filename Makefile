@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export SIGLIP_MODEL ?= checkpoints/shapes
 
-.PHONY: help install demo serve test check pytest slow protos format goldens train-demo eval-demo bench-latency bench-memory clean
+.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench-latency bench-memory bench-model clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 16
@@ -63,7 +63,13 @@ goldens:  ## Write the golden files again, from transformers 4.50.3 in an enviro
 	@.venv-goldens/bin/python tests/model/goldens/make_tokenizer.py
 	@git diff --stat -- tests/model/goldens
 
-train-demo: $(VENV)/.installed-run  ## Train the demo checkpoint again (two hours on 2 cores)
+parity: $(VENV)/.installed-dev  ## Compare siglip_model with the reference, and write docs/parity.md
+	@env -u SIGLIP_MODEL $(BIN)/python -m tests.support.parity_page
+
+parity-slow: $(VENV)/.installed-dev  ## The same with models of full size
+	@env -u SIGLIP_MODEL $(BIN)/python -m tests.support.parity_page --slow
+
+train-demo: $(VENV)/.installed-run  ## Train the demo checkpoint again (an hour on 2 cores)
 	@$(BIN)/python -m training.train_demo
 
 eval-demo: $(VENV)/.installed-run  ## Score the demo checkpoint on fresh scenes
@@ -74,6 +80,9 @@ bench-latency: $(VENV)/.installed-run  ## Round trip of one text and one image a
 
 bench-memory: $(VENV)/.installed-run  ## Gateway memory under 20,000 images
 	@$(BIN)/python -m benchmarks.gateway_memory
+
+bench-model: $(VENV)/.installed-dev  ## Forward, load and import time of the model library against transformers
+	@$(BIN)/python -m benchmarks.model
 
 clean:  ## Remove everything that was made here
 	rm -rf $(VENV) .venv-goldens .run dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png

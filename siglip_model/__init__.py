@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from siglip_model.classification import SiglipForImageClassification
     from siglip_model.config import SiglipConfig, SiglipTextConfig, SiglipVisionConfig
     from siglip_model.files import CheckpointError
+    from siglip_model.image_loading import load_image
     from siglip_model.image_processing import ImageError, ImageLimits, SiglipImageProcessor
+    from siglip_model.image_processing_fast import SiglipImageProcessorFast
     from siglip_model.modeling import SiglipModel, SiglipTextModel, SiglipVisionModel
+    from siglip_model.pipelines import pipeline
     from siglip_model.processor import SiglipProcessor
     from siglip_model.tokenizer import SiglipTokenizer
 
 _HOMES = {
+    "SiglipImageProcessorFast": "image_processing_fast",
     "SiglipForImageClassification": "classification",
     "AutoProcessor": "auto",
     "AutoImageProcessor": "auto",
@@ -47,8 +51,10 @@ _HOMES = {
     "SiglipTokenizer": "tokenizer",
     "SiglipVisionConfig": "config",
     "SiglipVisionModel": "modeling",
+    "load_image": "image_loading",
     "load_model": "checkpoint",
     "load_tower": "checkpoint",
+    "pipeline": "pipelines",
 }
 
 __all__ = [
@@ -65,6 +71,7 @@ __all__ = [
     "SiglipConfig",
     "SiglipForImageClassification",
     "SiglipImageProcessor",
+    "SiglipImageProcessorFast",
     "SiglipModel",
     "SiglipProcessor",
     "SiglipTextConfig",
@@ -72,8 +79,10 @@ __all__ = [
     "SiglipTokenizer",
     "SiglipVisionConfig",
     "SiglipVisionModel",
+    "load_image",
     "load_model",
     "load_tower",
+    "pipeline",
 ]
 
 

@@ -4,15 +4,12 @@ q, k, v and the result are [batch, heads, length, head_dim]; mask is additive an
 [batch, heads, length, length], or None.
 """
 
-import logging
 from collections.abc import Callable
 from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-log = logging.getLogger(__name__)
 
 AttentionFunction = Callable[[Tensor, Tensor, Tensor, Tensor | None, float], Tensor]
 
@@ -77,7 +74,7 @@ def attention_function(name: str, head_dim: int) -> AttentionFunction:
 
 
 def choose_attention(name: str | None, dtype: torch.dtype, device: torch.device, head_dims: list[int]) -> str:
-    """`name` itself, sdpa for None, and for `auto` the fastest that this machine has; that is logged."""
+    """`name` itself, sdpa for None, and for `auto` the fastest that this machine has."""
     if name != AUTO:
         return name or SDPA
     flash = (
@@ -86,9 +83,7 @@ def choose_attention(name: str | None, dtype: torch.dtype, device: torch.device,
         and all(head_dim <= MAX_FLASH_HEAD_DIM for head_dim in head_dims)
         and find_spec("flash_attn") is not None
     )
-    chosen = FLASH if flash else SDPA
-    log.info("attn_implementation %s: %s, for %s on %s", AUTO, chosen, _name(dtype), device)
-    return chosen
+    return FLASH if flash else SDPA
 
 
 def _name(dtype: torch.dtype) -> str:

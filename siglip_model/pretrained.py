@@ -1,5 +1,6 @@
 """What all models share: read from and written to a folder, attention, gradient checkpointing."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -7,8 +8,10 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from siglip_model.attention import choose_attention
+from siglip_model.attention import AUTO, choose_attention
 from siglip_model.layers import Encoder
+
+log = logging.getLogger(__name__)
 
 Device = torch.device | str | int
 
@@ -80,6 +83,8 @@ class Pretrained(nn.Module):
         place = device_of(device_map if device is None else device)
         number = dtype_of(dtype if torch_dtype is None else torch_dtype)
         attention = choose_attention(attn_implementation, number or torch.float32, place, head_dims(config))
+        if attn_implementation == AUTO:
+            log.info("attn_implementation auto is %s for %s on %s", attention, number or "any dtype", place)
         return checkpoint.load(
             cls,
             folder,

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
 from tests.support.checkpoints import write_tiny_checkpoint
-
-DIFFERENCES: dict[str, tuple[float, float]] = {}
+from tests.support.parity import RECORDS, Records, place_of
 
 SHAPES = {
     "tiny": {},
@@ -39,25 +39,57 @@ def tiny(checkpoints: dict[str, Path]) -> Path:
 
 
 Compare = Callable[[str, ArrayLike, ArrayLike, float], None]
+Equal = Callable[[str, Any, Any], None]
 
 
 @pytest.fixture
-def close() -> Compare:
+def close(request: pytest.FixtureRequest) -> Compare:
     """Asserts that no number of a stage is further from the reference than the tolerance."""
+    place = place_of(request.node)
 
     def compare(stage: str, ours: ArrayLike, theirs: ArrayLike, tolerance: float) -> None:
         ours, theirs = np.asarray(ours), np.asarray(theirs)
         assert ours.shape == theirs.shape, f"{stage}: {ours.shape} and {theirs.shape}"
         difference = float(np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max())
-        seen, _ = DIFFERENCES.get(stage, (0.0, tolerance))
-        DIFFERENCES[stage] = (max(seen, difference), tolerance)
+        request.config.stash[RECORDS].compared(place, stage, difference, tolerance)
         assert difference <= tolerance, f"{stage}: {difference:.3g} is above {tolerance:.3g}"
 
     return compare
 
 
+@pytest.fixture
+def equal(request: pytest.FixtureRequest) -> Equal:
+    """Asserts that a stage is the reference's to the last bit: arrays, lists, texts, dictionaries."""
+    place = place_of(request.node)
+
+    def compare(stage: str, ours: Any, theirs: Any) -> None:
+        if hasattr(ours, "shape") or hasattr(theirs, "shape"):
+            np.testing.assert_array_equal(ours, theirs, err_msg=stage, strict=True)
+        else:
+            assert ours == theirs, stage
+        request.config.stash[RECORDS].compared(place, stage, 0.0, 0.0)
+
+    return compare
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash.setdefault(RECORDS, Records())
+
+
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Tests are counted too: not every comparison is a number, and some need what is not here."""
+    records, place = item.config.stash[RECORDS], place_of(item)
+    if call.when == "call" and call.excinfo is None:
+        records.passed[place] += 1
+    if call.excinfo is not None and call.excinfo.errisinstance(pytest.skip.Exception):
+        records.skipped[place, str(call.excinfo.value)] += 1
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if DIFFERENCES:
-        terminalreporter.section("largest difference from transformers")
-        for stage, (difference, tolerance) in DIFFERENCES.items():
-            terminalreporter.write_line(f"{stage:<48} {difference:9.2e}   allowed {tolerance:.0e}")
+    stages = terminalreporter.config.stash[RECORDS].stages
+    if stages:
+        terminalreporter.section("largest difference from the reference")
+        for (_, name), stage in stages.items():
+            terminalreporter.write_line(
+                f"{name:<48} {stage.largest:9.2e}   allowed {stage.tolerance:.0e}   {stage.cases} times"
+            )

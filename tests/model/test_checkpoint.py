@@ -16,11 +16,13 @@ from siglip_model import (
     SiglipModel,
     SiglipTextModel,
     SiglipVisionModel,
-    checkpoint,
     load_model,
     load_tower,
+    weights,
 )
-from siglip_model.checkpoint import save
+from siglip_model.saving import save
+
+pytestmark = pytest.mark.parity(row="Checkpoints", against="what was saved")
 
 WEIGHTS = "model.safetensors"
 
@@ -82,6 +84,7 @@ def test_shards(tiny: Path, tmp_path: Path) -> None:
     assert equal(load_model(tmp_path), model)
 
 
+@pytest.mark.parity(row="Checkpoints")
 def test_shards_are_read_by_transformers(tiny: Path, tmp_path: Path) -> None:
     import transformers
 
@@ -94,7 +97,7 @@ def test_shards_are_read_by_transformers(tiny: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("tower", ["text", "vision"])
 def test_a_tower_reads_only_its_own_tensors(tiny: Path, tower: str, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    real = checkpoint.safe_open
+    real = weights.safe_open
 
     class Spy:
         def __init__(self, *arguments: object, **options: object) -> None:
@@ -114,7 +117,7 @@ def test_a_tower_reads_only_its_own_tensors(tiny: Path, tower: str, monkeypatch:
         def __getattr__(self, name: str) -> object:
             return getattr(self.file, name)
 
-    monkeypatch.setattr(checkpoint, "safe_open", Spy)
+    monkeypatch.setattr(weights, "safe_open", Spy)
     model = load_tower(tiny, tower)  # type: ignore[arg-type]
     assert isinstance(model, SiglipTextModel if tower == "text" else SiglipVisionModel)
     assert all(name.startswith(f"{tower}_model.") for name in read)
@@ -197,8 +200,8 @@ def test_a_tower_alone_is_no_whole_model_nor_the_other_tower(tiny: Path, tmp_pat
 
 
 def test_other_model_types_are_refused(copy: Path) -> None:
-    (copy / "config.json").write_text(json.dumps({"model_type": "siglip2"}))
-    with pytest.raises(CheckpointError, match="has model_type siglip2; known are siglip, "):
+    (copy / "config.json").write_text(json.dumps({"model_type": "clip"}))
+    with pytest.raises(CheckpointError, match="has model_type clip; known are siglip, "):
         load_model(copy)
 
 

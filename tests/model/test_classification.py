@@ -12,6 +12,8 @@ from siglip_model import SiglipForImageClassification
 from tests.model.conftest import Compare
 from tests.model.reference import HIDDEN, reference
 
+pytestmark = pytest.mark.parity(row="Models")
+
 LABELS: dict[str, tuple[int, Tensor]] = {
     "single_label_classification": (5, torch.tensor([4, 0, 2])),
     "multi_label_classification": (5, torch.tensor([[1.0, 0, 0, 1, 0], [0, 0, 0, 0, 1], [1, 1, 1, 1, 1]])),

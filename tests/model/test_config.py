@@ -8,6 +8,8 @@ import transformers
 
 from siglip_model import CheckpointError, SiglipConfig, SiglipTextConfig, SiglipVisionConfig
 
+pytestmark = pytest.mark.parity(row="Configs")
+
 
 def write(folder: Path, **values: object) -> Path:
     (folder / "config.json").write_text(json.dumps(values))
@@ -81,3 +83,61 @@ def test_what_no_tower_can_have_is_refused(tmp_path: Path, section: object, said
     for kind in (SiglipConfig, SiglipTextConfig):
         with pytest.raises(CheckpointError, match=rf"config\.json: {said}"):
             kind.from_pretrained(tmp_path)
+
+
+def test_labels_as_the_reference_has_them(tmp_path: Path) -> None:
+    for values in (
+        {},
+        {"num_labels": 3},
+        {"id2label": {"0": "cat", "1": "dog"}, "label2id": {"cat": 0, "dog": 1}},
+    ):
+        ours = SiglipConfig.from_dict(values)
+        theirs = transformers.SiglipConfig(**values)
+        assert (ours.num_labels, ours.id2label, ours.label2id) == (
+            theirs.num_labels,
+            theirs.id2label,
+            theirs.label2id,
+        )
+        ours.save_pretrained(tmp_path)
+        again = SiglipConfig.from_pretrained(tmp_path)
+        assert again.id2label == ours.id2label == transformers.SiglipConfig.from_pretrained(tmp_path).id2label
+    config = SiglipConfig()
+    config.num_labels = 4
+    assert config.id2label[3] == "LABEL_3" and config.label2id["LABEL_0"] == 0 and len(config.label2id) == 4
+
+
+def test_overrides(tmp_path: Path) -> None:
+    folder = write(tmp_path, model_type="siglip", id2label={"0": "only"})
+    config = SiglipConfig.from_pretrained(folder, num_labels=3, problem_type="regression", return_dict=False)
+    assert (config.num_labels, config.problem_type, config.use_return_dict) == (3, "regression", False)
+    assert SiglipVisionConfig.from_pretrained(folder, image_size=96).image_size == 96
+    with pytest.raises(TypeError, match="SiglipConfig has no num_lables"):
+        SiglipConfig.from_pretrained(folder, num_lables=3)
+    with pytest.raises(CheckpointError, match="image_size is -1 and must be"):
+        SiglipVisionConfig.from_pretrained(folder, image_size=-1)
+
+
+def test_from_two_towers() -> None:
+    text, vision = SiglipTextConfig(vocab_size=77), SiglipVisionConfig(patch_size=8)
+    config = SiglipConfig.from_text_vision_configs(text, vision, initializer_factor=0.5)
+    assert config.text_config is text and config.vision_config is vision
+    assert config.initializer_factor == 0.5
+
+
+def test_saved_files_hold_only_what_differs(tmp_path: Path) -> None:
+    SiglipConfig(text_config={"vocab_size": 77}).save_pretrained(tmp_path)  # type: ignore[arg-type]
+    assert json.loads((tmp_path / "config.json").read_text()) == {
+        "model_type": "siglip",
+        "text_config": {"model_type": "siglip_text_model", "vocab_size": 77},
+        "vision_config": {"model_type": "siglip_vision_model"},
+    }
+    everything = SiglipConfig().to_dict()
+    assert everything["text_config"]["hidden_act"] == "gelu_pytorch_tanh"
+    assert json.loads(SiglipConfig().to_json_string()) == SiglipConfig().to_diff_dict()
+
+
+def test_a_damaged_map_of_labels(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.json: "):
+        SiglipConfig.from_pretrained(write(tmp_path, model_type="siglip", id2label=["cat"]))
+    with pytest.raises(CheckpointError, match=r"config\.json: "):
+        SiglipConfig.from_pretrained(write(tmp_path, model_type="siglip", use_return_dict=1))

@@ -17,6 +17,8 @@ from siglip_model.distributed_loss import ring_sigmoid_loss
 from tests.model.reference import inputs
 from tests.model.test_loss import LargestTensor, embeddings
 
+pytestmark = pytest.mark.parity(row="Training", against="one process with the whole batch")
+
 LOCAL = 5  # pairs of one process
 
 

@@ -12,7 +12,6 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch
 
 from siglip_model import SiglipModel
-from siglip_model.checkpoint import save
 from siglip_model.files import (
     CheckpointError,
     check_names,
@@ -24,6 +23,7 @@ from siglip_model.files import (
 )
 from siglip_model.fingerprint import fingerprint
 from siglip_model.image_processing import SiglipImageProcessor
+from siglip_model.saving import save
 from tests.support.checkpoints import LOGIT_BIAS, LOGIT_SCALE, write_tiny_checkpoint
 
 

@@ -10,6 +10,8 @@ from siglip_model import SiglipModel
 from siglip_model.layers import Attention
 from tests.model.reference import inputs
 
+pytestmark = pytest.mark.parity(row="Models", against="our own gradients without recomputation")
+
 
 def kept_bytes(model: SiglipModel) -> tuple[int, dict[str, Tensor]]:
     """Bytes that one training step keeps for its gradients, and the gradients."""

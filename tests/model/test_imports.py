@@ -15,6 +15,8 @@ TORCH_FREE = [
     "siglip_model.fingerprint",
     "siglip_model.hub",
     "siglip_model.image_decoding",
+    "siglip_model.image_download",
+    "siglip_model.image_loading",
     "siglip_model.image_processing",
     "siglip_model.processor",
     "siglip_model.scoring",

@@ -14,6 +14,8 @@ from siglip_model.loss import scale_and_bias_for_training, sigmoid_loss
 from tests.model.conftest import Compare
 from tests.model.reference import inputs, reference
 
+pytestmark = pytest.mark.parity(row="Training", against="the formula written out")
+
 
 class LargestTensor(TorchDispatchMode):
     """Elements of the largest tensor that any operation makes."""
@@ -65,6 +67,7 @@ def test_the_diagonal_is_the_default() -> None:
     assert torch.equal(mine, wanted)
 
 
+@pytest.mark.parity(row="Training")
 def test_gradients_of_all_weights_are_the_reference_s(tiny: Path, close: Compare) -> None:
     ours, theirs = SiglipModel.from_pretrained(tiny), reference(tiny, "sdpa")
     given = inputs(ours.config, texts=5, images=5) | {"return_loss": True}

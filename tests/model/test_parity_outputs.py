@@ -12,6 +12,8 @@ from siglip_model.outputs import SiglipOutput, TowerOutput
 from tests.model.conftest import Compare
 from tests.model.reference import EMBEDS, HIDDEN, LOGITS, inputs, reference
 
+pytestmark = pytest.mark.parity(row="Models")
+
 EVERYTHING = {"output_attentions": True, "output_hidden_states": True}
 
 
@@ -47,6 +49,7 @@ def test_standalone_towers_give_states_and_weights(tiny: Path, kind: str, key: s
             close(f"standalone {kind} {name}", a, b, HIDDEN)
 
 
+@pytest.mark.parity(row="Attention")
 def test_sdpa_falls_back_to_eager_for_weights_and_says_so(tiny: Path) -> None:
     eager = SiglipModel.from_pretrained(tiny, attn_implementation="eager")
     sdpa = SiglipModel.from_pretrained(tiny, attn_implementation="sdpa")

@@ -17,6 +17,8 @@ from siglip_model.image_processing import ImageLimits, decode
 from tests.model.conftest import Compare
 from tests.support.pictures import encoded, scene
 
+pytestmark = pytest.mark.parity(row="Image processors")
+
 SIZES = [(160, 120), (64, 64), (31, 77), (2000, 5), (5, 900), (500, 400), (2, 2)]
 SETTINGS: list[dict[str, Any]] = [
     {},

@@ -14,7 +14,11 @@ import transformers
 
 from siglip_model import SiglipTokenizer
 from siglip_model.tokenizer import lower
+from tests.model.conftest import Equal
 from tests.support.checkpoints import spiece, write_tokenizer
+from tests.support.parity import RECORDED
+
+pytestmark = pytest.mark.parity(row="Tokenizer")
 
 GOLDENS = Path(__file__).parent / "goldens"
 
@@ -23,33 +27,41 @@ def recorded() -> list[dict[str, Any]]:
     return json.loads((GOLDENS / "tokenizer.json").read_text(encoding="utf-8"))["rows"]
 
 
+@pytest.mark.parity(row="Tokenizer", against=RECORDED)
 @pytest.mark.parametrize(
     ("column", "settings"),
     [("ids", {}), ("plain", {"split_special_tokens": True}), ("cased", {"do_lower_case": False})],
 )
-def test_ids_of_4_50(column: str, settings: dict[str, Any]) -> None:
+def test_ids_of_4_50(column: str, settings: dict[str, Any], equal: Equal) -> None:
     tokenizer = SiglipTokenizer(GOLDENS / "spiece.model", **settings)
     for row in recorded():
-        assert tokenizer.encode(row["text"]) == row[column], row["text"]
+        equal(
+            {"ids": "ids", "plain": "ids, control tokens split", "cased": "ids, case kept"}[column],
+            tokenizer.encode(row["text"]),
+            row[column],
+        )
 
 
-def test_padding_and_truncation_of_4_50() -> None:
+@pytest.mark.parity(row="Tokenizer", against=RECORDED)
+def test_padding_and_truncation_of_4_50(equal: Equal) -> None:
     tokenizer = SiglipTokenizer(GOLDENS / "spiece.model")
     rows = recorded()
     got = tokenizer([row["text"] for row in rows], padding="max_length", max_length=16, truncation=True)
     for ids, row in zip(got.input_ids, rows, strict=True):
-        assert ids == row["cut_16"], row["text"]
+        equal("padded or cut to 16", ids, row["cut_16"])
 
 
-def test_decoding_of_4_50() -> None:
+@pytest.mark.parity(row="Tokenizer", against=RECORDED)
+def test_decoding_of_4_50(equal: Equal) -> None:
     tokenizer = SiglipTokenizer(GOLDENS / "spiece.model")
     for row in recorded():
-        assert tokenizer.decode(row["ids"]) == row["decoded"], row["text"]
+        equal("decoded", tokenizer.decode(row["ids"]), row["decoded"])
         plain = tokenizer.decode(row["ids"], skip_special_tokens=True)
-        assert plain == row["decoded_without_specials"], row["text"]
+        equal("decoded without special tokens", plain, row["decoded_without_specials"])
 
 
-def test_the_server_s_ids_are_those_of_4_50_with_specials_split() -> None:
+@pytest.mark.parity(row="Tokenizer", against=RECORDED)
+def test_the_server_s_ids_are_those_of_4_50_with_specials_split(equal: Equal) -> None:
     tokenizer = SiglipTokenizer(GOLDENS / "spiece.model")
     rows = recorded()
     ids, truncated = tokenizer.encode_batch([row["text"] for row in rows], 64)
@@ -57,7 +69,7 @@ def test_the_server_s_ids_are_those_of_4_50_with_specials_split() -> None:
         wanted = row["plain"]
         assert cut == (len(wanted) > 64), row["text"]
         wanted = [*wanted[:63], 1] if cut else wanted + [1] * (64 - len(wanted))
-        assert mine == wanted, row["text"]
+        equal("ids of the server", mine, wanted)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "byte fallback"])
@@ -89,7 +101,7 @@ def random_texts(count: int) -> Iterator[str]:
             yield text
 
 
-def test_ids_of_the_installed_release(folder: Path) -> None:
+def test_ids_of_the_installed_release(folder: Path, equal: Equal) -> None:
     theirs = transformers.SiglipTokenizer.from_pretrained(folder)
     ours = SiglipTokenizer.from_pretrained(folder)
     texts = list(random_texts(2000))
@@ -97,7 +109,7 @@ def test_ids_of_the_installed_release(folder: Path) -> None:
     served, _ = ours.encode_batch(texts, 64)
     for text, row in zip(texts, served.tolist(), strict=True):
         wanted = theirs(text).input_ids
-        assert ours(text).input_ids == wanted, repr(text)
+        equal("ids of random texts", ours(text).input_ids, wanted)
         if len(wanted) <= 64:
             assert row == wanted + [1] * (64 - len(wanted)), repr(text)
 
@@ -125,7 +137,7 @@ def test_only_the_beginning_of_a_long_text_is_tokenized_and_nothing_changes(
         np.testing.assert_array_equal(truncated, whole_truncated)
 
 
-def test_control_tokens_as_the_installed_release(folder: Path) -> None:
+def test_control_tokens_as_the_installed_release(folder: Path, equal: Equal) -> None:
     theirs = transformers.SiglipTokenizer.from_pretrained(folder)
     ours = SiglipTokenizer.from_pretrained(folder)
     pick = random.Random(2)
@@ -134,8 +146,8 @@ def test_control_tokens_as_the_installed_release(folder: Path) -> None:
         text = "".join(pick.choices(words, k=pick.randint(1, 8)))
         with pytest.warns() if theirs.tokenize(text)[-1:] == ["</s>"] else nullcontext():
             wanted = theirs(text).input_ids
-        assert ours(text).input_ids == wanted, repr(text)
-        assert ours.tokenize(text) == theirs.tokenize(text), repr(text)
+        equal("ids of control tokens", ours(text).input_ids, wanted)
+        equal("pieces of control tokens", ours.tokenize(text), theirs.tokenize(text))
 
 
 def test_lower_casing_is_by_character() -> None:

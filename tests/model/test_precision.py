@@ -10,6 +10,8 @@ from torch import nn
 from siglip_model import SiglipModel, SiglipTextModel, SiglipVisionModel
 from tests.model.reference import inputs
 
+pytestmark = pytest.mark.parity(row="Precision", against="our own float32")
+
 HALVES = [(torch.bfloat16, 0.9998), (torch.float16, 0.99999)]
 
 

@@ -12,6 +12,8 @@ from siglip_model import SiglipModel, SiglipProcessor
 from siglip_model.batch import Batch
 from tests.support.pictures import scene
 
+pytestmark = pytest.mark.parity(row="Processor")
+
 TEXTS = ["a photo of a cat", "Two dogs!"]
 
 
