@@ -3,14 +3,27 @@
 from pathlib import Path
 from typing import Any, Self
 
+from siglip_model.auto import AutoImageProcessor, AutoTokenizer
 from siglip_model.batch import Batch, TensorKind
 from siglip_model.files import PROCESSING_FILES, resolve
-from siglip_model.image_processing import SiglipImageProcessor
-from siglip_model.tokenizer import Padding, SiglipTokenizer
+from siglip_model.tokenizer_calls import Padding, Truncation
+
+TEXT_OPTIONS = (
+    "text_pair",
+    "add_special_tokens",
+    "pad_to_multiple_of",
+    "padding_side",
+    "return_attention_mask",
+    "return_token_type_ids",
+    "return_special_tokens_mask",
+    "return_length",
+)
 
 
 class SiglipProcessor:
-    def __init__(self, image_processor: SiglipImageProcessor, tokenizer: SiglipTokenizer) -> None:
+    """`image_processor` is a SiglipImageProcessor or its fast twin, `tokenizer` SigLIP's or SigLIP 2's."""
+
+    def __init__(self, image_processor: Any, tokenizer: Any) -> None:
         self.image_processor = image_processor
         self.tokenizer = tokenizer
 
@@ -19,20 +32,23 @@ class SiglipProcessor:
         text: Any = None,
         images: Any = None,
         padding: Padding = False,
-        truncation: bool = False,
+        truncation: Truncation | None = None,
         max_length: int | None = None,
         return_tensors: TensorKind | None = "pt",
+        **options: Any,
     ) -> Batch:
         """`input_ids` of the texts and `pixel_values` of the images, whichever are given.
 
         As in the reference nothing is padded unless asked, and SigLIP is right only with
         `padding="max_length"`. Newer releases of the reference take the images first; an image in
-        the place of the text, or a text in the place of the images, is understood.
+        the place of the text, or a text in the place of the images, is understood. `options` are
+        those of the tokenizer and of the image processor; unknown ones raise TypeError.
         """
         if _is_text(images) or (text is not None and not _is_text(text)):
             text, images = images, text
         if text is None and images is None:
             raise ValueError("give text, images or both")
+        for_text = {name: options.pop(name) for name in TEXT_OPTIONS if name in options}
         batch = Batch()
         if text is not None:
             batch |= self.tokenizer(
@@ -41,22 +57,37 @@ class SiglipProcessor:
                 truncation=truncation,
                 max_length=max_length,
                 return_tensors=return_tensors,
+                **for_text,
             )
         if images is not None:
-            batch |= self.image_processor(images, return_tensors=return_tensors)
+            batch |= self.image_processor(images, return_tensors=return_tensors, **options)
+        elif options:
+            raise TypeError(f"SiglipProcessor takes no {', '.join(options)} without images")
         return Batch(batch)
 
-    def decode(self, ids: Any, *, skip_special_tokens: bool = False) -> str:
-        return self.tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+    @property
+    def model_input_names(self) -> list[str]:
+        return [*self.tokenizer.model_input_names, *self.image_processor.model_input_names]
 
-    def batch_decode(self, rows: Any, *, skip_special_tokens: bool = False) -> list[str]:
-        return self.tokenizer.batch_decode(rows, skip_special_tokens=skip_special_tokens)
+    def decode(self, ids: Any, **options: Any) -> str:
+        text: str = self.tokenizer.decode(ids, **options)
+        return text
+
+    def batch_decode(self, rows: Any, **options: Any) -> list[str]:
+        texts: list[str] = self.tokenizer.batch_decode(rows, **options)
+        return texts
 
     @classmethod
-    def from_pretrained(cls, model: str | Path, *, revision: str | None = None) -> Self:
-        """`model` is a folder or a hub id. Reads the layout of Transformers 4 and that of 5."""
+    def from_pretrained(
+        cls, model: str | Path, *, revision: str | None = None, use_fast: bool | None = None
+    ) -> Self:
+        """`model` is a folder or a hub id. Reads the layout of Transformers 4 and that of 5.
+
+        use_fast: which image processor; None takes the kind that was saved.
+        """
         folder = resolve(model, revision=revision, only=PROCESSING_FILES).folder
-        return cls(SiglipImageProcessor.from_pretrained(folder), SiglipTokenizer.from_pretrained(folder))
+        images = AutoImageProcessor.from_pretrained(folder, use_fast=use_fast)
+        return cls(images, AutoTokenizer.from_pretrained(folder))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the files of tokenizer and image processor in the layout that all releases read."""
@@ -65,5 +96,6 @@ class SiglipProcessor:
 
 
 def _is_text(value: Any) -> bool:
+    """A text, or a list that begins with one."""
     first = value[0] if isinstance(value, list | tuple) and value else value
     return isinstance(first, str)

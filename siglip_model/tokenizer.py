@@ -9,46 +9,40 @@ plain text in `encode_batch`, which is what a server needs.
 
 import re
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
 import sentencepiece
 
-from siglip_model.batch import Batch, TensorKind, to_tensors
 from siglip_model.files import (
     PROCESSING_FILES,
-    SPECIAL_TOKENS,
-    TOKENIZER_CONFIG,
+    TOKENIZER_JSON,
     VOCABULARY,
     CheckpointError,
-    read_json,
     require,
     resolve,
-    write_json,
 )
-
-Padding = bool | Literal["longest", "max_length", "do_not_pad"]
+from siglip_model.tokenizer_calls import Side, TokenizerCalls
+from siglip_model.tokenizer_files import (
+    PLAIN_SETTINGS,
+    TOKEN_SETTINGS,
+    added_token,
+    read_tokenizer,
+    write_tokenizer,
+)
 
 UNDERLINE = "▁"  # how SentencePiece writes a space inside a piece
 NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
-PLAIN_SETTINGS = (
-    "model_max_length",
-    "do_lower_case",
-    "split_special_tokens",
-    "model_input_names",
-    "sp_model_kwargs",
-)
-TOKEN_SETTINGS = ("eos_token", "unk_token", "pad_token")
 # Of a text far longer than the model reads: more than its tokens need, unless its words are very long.
 CHARACTERS_PER_TOKEN = 32
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class SiglipTokenizer:
+class SiglipTokenizer(TokenizerCalls):
     def __init__(
         self,
         vocab_file: str | Path,
@@ -62,7 +56,10 @@ class SiglipTokenizer:
         do_lower_case: bool = True,
         split_special_tokens: bool = False,
         model_input_names: Sequence[str] = ("input_ids", "attention_mask"),
+        padding_side: Side = "right",
+        added_tokens: Mapping[str, int] | None = None,
     ) -> None:
+        """`added_tokens` are numbered above the vocabulary; `add_tokens` makes more of them."""
         self.vocab_file = Path(vocab_file)
         self.sp_model_kwargs = dict(sp_model_kwargs or {})
         self.sp_model = load_vocabulary(self.vocab_file, self.sp_model_kwargs)
@@ -72,17 +69,30 @@ class SiglipTokenizer:
         self.do_lower_case = do_lower_case
         self.split_special_tokens = split_special_tokens
         self.model_input_names = list(model_input_names)
-        self.all_special_tokens = list(
-            dict.fromkeys([eos_token, unk_token, pad_token, *self.additional_special_tokens])
-        )
+        self.padding_side = padding_side
         self._word_starts = self._find_word_starts()
-        self._added = self._number_added_tokens()
-        self._special = re.compile(f"({'|'.join(map(re.escape, _longest_first(self.all_special_tokens)))})")
-        self._unknown_length = len(self.sp_model.Encode(unk_token))
+        self._unknown_length = len(self.sp_model.Encode(unk_token, enable_sampling=False))
+        given = added_tokens or {}  # files list the vocabulary's own special tokens among them
+        self._added = {token: index for token, index in given.items() if index >= self.vocab_size}
+        self._number(self.all_special_tokens)
         self.eos_token_id = self.convert_tokens_to_ids(eos_token)
         self.unk_token_id = self.convert_tokens_to_ids(unk_token)
         self.pad_token_id = self.convert_tokens_to_ids(pad_token)
-        self.all_special_ids = [self.convert_tokens_to_ids(token) for token in self.all_special_tokens]
+
+    @property
+    def all_special_tokens(self) -> list[str]:
+        named = [self.eos_token, self.unk_token, self.pad_token, *self.additional_special_tokens]
+        return list(dict.fromkeys(named))
+
+    @property
+    def all_special_ids(self) -> list[int]:  # type: ignore[override]
+        return [self.convert_tokens_to_ids(token) for token in self.all_special_tokens]
+
+    @property
+    def special_tokens_map(self) -> dict[str, Any]:
+        names = {"eos_token": self.eos_token, "unk_token": self.unk_token, "pad_token": self.pad_token}
+        added = {"additional_special_tokens": self.additional_special_tokens}
+        return names | (added if self.additional_special_tokens else {})
 
     @property
     def vocab_size(self) -> int:
@@ -143,39 +153,8 @@ class SiglipTokenizer:
         """The vocabulary piece of each id."""
         return [self.convert_ids_to_tokens(int(index)) for index in ids]
 
-    def __call__(
-        self,
-        text: str | Sequence[str],
-        *,
-        padding: Padding = False,
-        truncation: bool = False,
-        max_length: int | None = None,
-        return_tensors: TensorKind | None = None,
-    ) -> Batch:
-        """`input_ids`, and `attention_mask` where the checkpoint's tokenizer asks for it.
-
-        As in the reference nothing is padded or cut unless asked: SigLIP wants
-        `padding="max_length", truncation=True`. Without `max_length` the tokenizer's
-        `model_max_length` counts. One string gives one list, or one row as a tensor.
-        """
-        single = isinstance(text, str)
-        texts = [text] if isinstance(text, str) else list(text)
-        limit = self.model_max_length if max_length is None else max_length
-        rows = [self.encode(one, truncation=truncation, max_length=limit) for one in texts]
-        width = _padded_width(rows, padding, limit)
-        values = {"input_ids": [row + [self.pad_token_id] * (width - len(row)) for row in rows]}
-        if "attention_mask" in self.model_input_names:
-            values["attention_mask"] = [[1] * len(row) + [0] * (width - len(row)) for row in rows]
-        if single and return_tensors is None:
-            return Batch({name: rows[0] for name, rows in values.items()})
-        return to_tensors(values, return_tensors, np.int64)
-
-    def encode(self, text: str, *, truncation: bool = False, max_length: int | None = None) -> list[int]:
-        """Ids of one text with the end token, which is not doubled when the text ends with it."""
-        ids = [self.convert_tokens_to_ids(token) for token in self.tokenize(text)]
-        if truncation:
-            ids = ids[: (self.model_max_length if max_length is None else max_length) - 1]
-        return ids if ids[-1:] == [self.eos_token_id] else [*ids, self.eos_token_id]
+    def text_ids(self, text: str) -> list[int]:
+        return [self.convert_tokens_to_ids(token) for token in self.tokenize(text)]
 
     def tokenize(self, text: str) -> list[str]:
         """Pieces of one text; special tokens written in it stay whole."""
@@ -197,9 +176,12 @@ class SiglipTokenizer:
         return list(self.sp_model.Encode(encodable(self.canonicalize_text(text)), out_type=str))
 
     def _tokenize_after_special(self, text: str) -> list[str]:
-        """Without the space that SentencePiece puts before a text: "a </s> b" gives "▁a", "b"."""
+        """Without the space that SentencePiece puts before a text: "a </s> b" gives "▁a", "b".
+
+        Never drawn by lot: the unknown token in front must be cut off where it ends.
+        """
         text = self.unk_token + encodable(self.canonicalize_text(text))
-        return list(self.sp_model.Encode(text, out_type=str))[self._unknown_length :]
+        return list(self.sp_model.Encode(text, out_type=str, enable_sampling=False))[self._unknown_length :]
 
     def _lower(self, text: str) -> str:
         return lower(text) if self.do_lower_case else text
@@ -210,24 +192,82 @@ class SiglipTokenizer:
         parts = text.split(kept) if kept else [text]
         return " ".join((kept or "").join(part.translate(NO_PUNCTUATION) for part in parts).split())
 
-    def convert_tokens_to_ids(self, token: str) -> int:
-        """The id of one piece, or of the unknown token."""
-        added = self._added.get(token)
-        return int(self.sp_model.PieceToId(token)) if added is None else added
+    @overload
+    def convert_tokens_to_ids(self, tokens: str) -> int: ...
+    @overload
+    def convert_tokens_to_ids(self, tokens: list[str]) -> list[int]: ...
+    def convert_tokens_to_ids(self, tokens: str | list[str]) -> int | list[int]:
+        """The id of one piece, or of the unknown token; or of each."""
+        if not isinstance(tokens, str):
+            return [self.convert_tokens_to_ids(token) for token in tokens]
+        added = self._added.get(tokens)
+        return int(self.sp_model.PieceToId(tokens)) if added is None else added
 
-    def convert_ids_to_tokens(self, index: int) -> str:
-        if 0 <= index < self.vocab_size:
-            return str(self.sp_model.IdToPiece(index))
+    @overload
+    def convert_ids_to_tokens(self, ids: int, skip_special_tokens: bool = False) -> str: ...
+    @overload
+    def convert_ids_to_tokens(self, ids: Iterable[int], skip_special_tokens: bool = False) -> list[str]: ...
+    def convert_ids_to_tokens(
+        self, ids: int | Iterable[int], skip_special_tokens: bool = False
+    ) -> str | list[str]:
+        """The piece of one id, or of each."""
+        if isinstance(ids, Iterable):
+            tokens = self.pieces(map(int, ids))
+            special = self.all_special_tokens if skip_special_tokens else []
+            return [token for token in tokens if token not in special]
+        if 0 <= ids < self.vocab_size:
+            return str(self.sp_model.IdToPiece(int(ids)))
         for token, added in self._added.items():
-            if added == index:
+            if added == ids:
                 return token
-        raise ValueError(f"token id {index} is not in the vocabulary of {len(self)}")
+        raise ValueError(f"token id {ids} is not in the vocabulary of {len(self)}")
 
-    def decode(self, ids: Any, *, skip_special_tokens: bool = False) -> str:
+    def get_vocab(self) -> dict[str, int]:
+        pieces = self.sp_model.IdToPiece(list(range(self.vocab_size)))
+        return {piece: index for index, piece in enumerate(pieces)} | self._added
+
+    def get_added_vocab(self) -> dict[str, int]:
+        return dict(self._added)
+
+    def add_tokens(self, new_tokens: str | Sequence[str], special_tokens: bool = False) -> int:
+        """Tokens that are never taken apart, numbered above the vocabulary; gives how many are new.
+
+        A model needs a longer table of embeddings before it can read them.
+        """
+        tokens = [new_tokens] if isinstance(new_tokens, str) else list(new_tokens)
+        if special_tokens:
+            self.additional_special_tokens += [t for t in tokens if t not in self.all_special_tokens]
+        elif self.do_lower_case:
+            tokens = [lower(token) for token in tokens]
+        return self._number(tokens)
+
+    def add_special_tokens(self, special_tokens: Mapping[str, Any]) -> int:
+        """eos_token, unk_token, pad_token, additional_special_tokens; gives how many are new."""
+        unknown = special_tokens.keys() - {*TOKEN_SETTINGS, "additional_special_tokens"}
+        if unknown:
+            raise ValueError(f"unknown special tokens: {', '.join(sorted(unknown))}")
+        for name, value in special_tokens.items():
+            setattr(self, name, list(value) if name not in TOKEN_SETTINGS else value)
+        count = self._number(self.all_special_tokens)
+        for name in TOKEN_SETTINGS:
+            setattr(self, f"{name}_id", self.convert_tokens_to_ids(getattr(self, name)))
+        return count
+
+    def _number(self, tokens: Iterable[str]) -> int:
+        """Tokens that the SentencePiece model lacks are numbered after its pieces."""
+        count = len(self._added)
+        for token in filter(None, tokens):
+            if self.sp_model.IdToPiece(self.sp_model.PieceToId(token)) != token:
+                self._added.setdefault(token, max(self._added.values(), default=self.vocab_size - 1) + 1)
+        whole = sorted({*self.all_special_tokens, *self._added}, key=len, reverse=True)
+        self._special = re.compile(f"({'|'.join(map(re.escape, whole))})")
+        return len(self._added) - count
+
+    def decode(
+        self, ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool = False
+    ) -> str:
         """Text of one row of ids (list, array or tensor): lower-case and without punctuation."""
-        tokens = self.pieces(np.asarray(ids).reshape(-1).tolist())
-        if skip_special_tokens:
-            tokens = [token for token in tokens if token not in self.all_special_tokens]
+        tokens = self.convert_ids_to_tokens(np.asarray(ids).reshape(-1).tolist(), skip_special_tokens)
         # Added tokens stand apart; what lies between two of them is one piece of text.
         runs = [(added, list(run)) for added, run in groupby(tokens, key=self._added.__contains__)]
         parts = [" ".join(run) if added else self.convert_tokens_to_string(run) for added, run in runs]
@@ -244,61 +284,46 @@ class SiglipTokenizer:
                 after_special = False
         return str(text + self.sp_model.Decode(run)).strip()
 
-    def batch_decode(self, rows: Any, *, skip_special_tokens: bool = False) -> list[str]:
-        return [self.decode(row, skip_special_tokens=skip_special_tokens) for row in rows]
-
-    def _number_added_tokens(self) -> dict[str, int]:
-        """Special tokens that the SentencePiece model lacks are numbered after its pieces."""
-        unknown = [
-            token
-            for token in self.all_special_tokens
-            if self.sp_model.IdToPiece(self.sp_model.PieceToId(token)) != token
-        ]
-        return {token: self.vocab_size + index for index, token in enumerate(unknown)}
-
     @classmethod
     def from_pretrained(cls, model: str | Path, *, revision: str | None = None, **overrides: Any) -> Self:
         """`model` is a folder or a hub id; `overrides` replace what its files say."""
         folder = resolve(model, revision=revision, only=PROCESSING_FILES).folder
-        if not (folder / VOCABULARY).is_file() and (folder / "tokenizer.json").is_file():
-            raise CheckpointError(f"{folder} has tokenizer.json but no {VOCABULARY}: not SigLIP 1")
+        if not (folder / VOCABULARY).is_file() and (folder / TOKENIZER_JSON).is_file():
+            raise CheckpointError(f"{folder} has {TOKENIZER_JSON} but no {VOCABULARY}: not SigLIP 1")
         require(folder, VOCABULARY)
-        values = read_json(folder / SPECIAL_TOKENS) | read_json(folder / TOKENIZER_CONFIG)
-        return cls(folder / VOCABULARY, **(_constructor_values(values) | overrides))
+        return cls(folder / VOCABULARY, **(read_tokenizer(folder) | overrides))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `spiece.model`, `tokenizer_config.json` and `special_tokens_map.json`."""
         folder = Path(folder)
-        write_json(folder / TOKENIZER_CONFIG, self._config())
-        write_json(folder / SPECIAL_TOKENS, self._special_tokens_map())
-        (folder / VOCABULARY).write_bytes(self.sp_model.serialized_model_proto())
-
-    def _special_tokens_map(self) -> dict[str, Any]:
-        names = {"eos_token": self.eos_token, "pad_token": self.pad_token, "unk_token": self.unk_token}
-        added = {"additional_special_tokens": self.additional_special_tokens}
-        return (added if self.additional_special_tokens else {}) | {
-            name: _token_entry(token) for name, token in names.items()
+        special = self.all_special_tokens
+        decoder = {self.convert_tokens_to_ids(token): added_token(token, special=True) for token in special}
+        decoder |= {
+            index: added_token(token, special=False)
+            for token, index in self._added.items()
+            if token not in special
         }
+        settings = {name: getattr(self, name) for name in PLAIN_SETTINGS}
+        write_tokenizer(folder, self.special_tokens_map, decoder, self._added, settings)
+        self.save_vocabulary(folder)
 
-    def _config(self) -> dict[str, Any]:
-        return {
-            "added_tokens_decoder": {
-                str(self.convert_tokens_to_ids(token)): _token_entry(token) | {"special": True}
-                for token in self.all_special_tokens
-            },
-            "additional_special_tokens": self.additional_special_tokens,
-            "clean_up_tokenization_spaces": False,
-            "do_lower_case": self.do_lower_case,
-            "eos_token": self.eos_token,
-            "model_input_names": self.model_input_names,
-            "model_max_length": self.model_max_length,
-            "pad_token": self.pad_token,
-            "processor_class": "SiglipProcessor",
-            "sp_model_kwargs": self.sp_model_kwargs,
-            "split_special_tokens": self.split_special_tokens,
-            "tokenizer_class": "SiglipTokenizer",
-            "unk_token": self.unk_token,
-        }
+    def save_vocabulary(self, folder: str | Path, filename_prefix: str | None = None) -> tuple[str]:
+        """Write `spiece.model`, or `<prefix>-spiece.model`, into a folder that exists; gives its path."""
+        if not Path(folder).is_dir():
+            raise NotADirectoryError(f"{folder} is no folder to write {VOCABULARY} to")
+        path = Path(folder) / (f"{filename_prefix}-{VOCABULARY}" if filename_prefix else VOCABULARY)
+        path.write_bytes(self.sp_model.serialized_model_proto())
+        return (str(path),)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The model goes along, so that the file may be gone where it is unpickled."""
+        return vars(self) | {"sp_model": self.sp_model.serialized_model_proto()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.sp_model = sentencepiece.SentencePieceProcessor(
+            model_proto=state["sp_model"], **self.sp_model_kwargs
+        )
 
 
 def lower(text: str) -> str:
@@ -316,33 +341,3 @@ def load_vocabulary(path: Path, options: dict[str, Any]) -> sentencepiece.Senten
         return sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes(), **options)
     except (OSError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"{path} is not a SentencePiece model: {error}") from None
-
-
-def _longest_first(tokens: Iterable[str]) -> list[str]:
-    return sorted(tokens, key=len, reverse=True)
-
-
-def _padded_width(rows: Sequence[Sequence[int]], padding: Padding, max_length: int) -> int:
-    if padding == "max_length":
-        return max_length
-    if padding in (True, "longest"):
-        return max(map(len, rows), default=0)
-    if padding in (False, "do_not_pad"):
-        return 0
-    raise ValueError(f"padding must be True, False, 'longest' or 'max_length', not {padding!r}")
-
-
-def _token_entry(token: str) -> dict[str, Any]:
-    return {"content": token, "lstrip": True, "normalized": False, "rstrip": True, "single_word": False}
-
-
-def _constructor_values(values: dict[str, Any]) -> dict[str, Any]:
-    """What the constructor takes out of the JSON; tokens may be strings or objects there."""
-    known = {name: values[name] for name in PLAIN_SETTINGS if values.get(name) is not None}
-    known |= {name: _content(values[name]) for name in TOKEN_SETTINGS if values.get(name) is not None}
-    extra = values.get("additional_special_tokens") or values.get("extra_special_tokens") or []
-    return known | {"additional_special_tokens": [_content(token) for token in extra]}
-
-
-def _content(token: Any) -> str:
-    return str(token["content"]) if isinstance(token, dict) else str(token)

@@ -104,6 +104,7 @@ def test_compiled_without_a_graph_break(tiny: Path, kind: str) -> None:
     torch.testing.assert_close(mine.last_hidden_state, wanted.last_hidden_state, rtol=0, atol=2e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # inductor's own
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["text", "vision"])
 def test_compiled_by_inductor(tiny: Path, kind: str) -> None:
