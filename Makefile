@@ -56,11 +56,21 @@ format: $(VENV)/.installed-dev  ## Format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-goldens:  ## Write the golden files again, from transformers 4.50.3 in an environment of its own
-	@test -x .venv-goldens/bin/python || $(PYTHON) -m venv .venv-goldens
-	@.venv-goldens/bin/python -m pip install --quiet --disable-pip-version-check \
-	    transformers==4.50.3 tokenizers==0.21.4 'huggingface_hub<1' sentencepiece==0.2.3 'protobuf>=7.36.1'
-	@.venv-goldens/bin/python tests/model/goldens/make_tokenizer.py
+GOLDENS := .venv-goldens
+GOLDENS_PYTHON := $(GOLDENS)/bin/python
+GOLDENS_INSTALL := $(GOLDENS_PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps
+
+goldens: $(VENV)/.installed-dev  ## Write the golden files again, from transformers 4.50.3 in an environment of its own
+	@test -x $(GOLDENS_PYTHON) || $(PYTHON) -m venv $(GOLDENS)
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	    > $$($(GOLDENS_PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth
+	@$(GOLDENS_INSTALL) transformers==4.50.3 tokenizers==0.21.4 huggingface_hub==0.36.2 \
+	    'protobuf>=7.36.1' requests urllib3 certifi charset-normalizer idna
+	@$(GOLDENS_INSTALL) --target $(GOLDENS)/torchvision --upgrade torchvision==0.28.0
+	@$(GOLDENS_PYTHON) tests/model/goldens/make_tokenizer.py
+	@$(GOLDENS_PYTHON) tests/model/goldens/make_tokenizer_calls.py
+	@$(GOLDENS_PYTHON) -m tests.model.goldens.make_pipeline
+	@PYTHONPATH=$(GOLDENS)/torchvision $(GOLDENS_PYTHON) tests/model/goldens/make_pixels.py
 	@git diff --stat -- tests/model/goldens
 
 parity: $(VENV)/.installed-dev  ## Compare siglip_model with the reference, and write docs/parity.md

@@ -59,7 +59,7 @@ class TokenizerCalls:
         truncation: True or "longest_first", "only_first", "only_second", False; None cuts if
             `max_length` is given without padding, as the reference does.
         """
-        if (text_pair is None) != (text_pair is None or isinstance(text_pair, str) == isinstance(text, str)):
+        if text_pair is not None and isinstance(text_pair, str) != isinstance(text, str):
             raise ValueError("text and text_pair must both be one string, or both lists of strings")
         texts = [text] if isinstance(text, str) else list(text)
         pairs: list[str | None]
@@ -209,7 +209,7 @@ class TokenizerCalls:
 
 def truncation_of(truncation: Truncation | None, padding: Padding, max_length: int | None) -> Truncation:
     if truncation is None:
-        truncation = max_length is not None and padding in (False, "do_not_pad")
+        truncation = max_length is not None and padding is False
     if truncation is True:
         return "longest_first"
     if truncation == "do_not_truncate":

@@ -30,6 +30,7 @@ def classifier(tiny: Path, folder: Path, labels: int) -> Path:
     """A checkpoint with a random head, written by this project."""
     with pytest.warns(UserWarning, match=r"classifier\.weight"):
         model = SiglipForImageClassification.from_pretrained(tiny, num_labels=labels)
+    torch.manual_seed(0)
     torch.nn.init.normal_(model.classifier.weight)  # type: ignore[arg-type]
     torch.nn.init.normal_(model.classifier.bias)  # type: ignore[arg-type]
     model.save_pretrained(folder)
@@ -77,7 +78,7 @@ def test_no_labels_at_all_gives_the_mean_patch(tiny: Path, pixels: Tensor) -> No
 def test_an_unknown_problem_type(tiny: Path, tmp_path: Path, pixels: Tensor) -> None:
     model = SiglipForImageClassification.from_pretrained(classifier(tiny, tmp_path, 2))
     model.config.problem_type = "ranking"
-    with pytest.raises(ValueError, match="problem_type must be one of regression, .* not 'ranking'"):
+    with pytest.raises(ValueError, match=r"problem_type must be one of regression, .* not 'ranking'"):
         model(pixels, labels=torch.tensor([0, 1, 0]))
 
 

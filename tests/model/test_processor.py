@@ -8,7 +8,7 @@ import torch
 import transformers
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from siglip_model import SiglipModel, SiglipProcessor
+from siglip_model import SiglipImageProcessorFast, SiglipModel, SiglipProcessor
 from siglip_model.batch import Batch
 from tests.support.pictures import scene
 
@@ -90,3 +90,27 @@ def test_batches_are_dictionaries_with_attributes() -> None:
         _ = batch.other
     with pytest.raises(KeyError):
         _ = batch["other"]
+
+
+def test_options_go_where_they_belong(tiny: Path) -> None:
+    processor = SiglipProcessor.from_pretrained(tiny)
+    picture = scene()
+    both = processor(
+        ["a cat"], picture, padding="max_length", return_attention_mask=True, do_normalize=False, size=16
+    )
+    assert both.attention_mask.shape == (1, 64)
+    assert both.pixel_values.shape == (1, 3, 16, 16) and both.pixel_values.min() >= 0
+    with pytest.raises(TypeError, match="colour"):
+        processor(["a cat"], picture, colour="red")
+    with pytest.raises(TypeError, match="takes no do_normalize without images"):
+        processor(["a cat"], do_normalize=False)
+    assert processor.model_input_names == ["input_ids", "pixel_values"]
+
+
+def test_the_fast_image_processor(tiny: Path, tmp_path: Path) -> None:
+    processor = SiglipProcessor.from_pretrained(tiny, use_fast=True)
+    assert isinstance(processor.image_processor, SiglipImageProcessorFast)
+    processor.save_pretrained(tmp_path)
+    again = SiglipProcessor.from_pretrained(tmp_path)
+    assert again.image_processor == processor.image_processor
+    assert processor(images=scene()).pixel_values.shape == (1, 3, 32, 32)
