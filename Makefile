@@ -66,11 +66,13 @@ goldens: $(VENV)/.installed-dev  ## Write the golden files again, from transform
 	    > $$($(GOLDENS_PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth
 	@$(GOLDENS_INSTALL) transformers==4.50.3 tokenizers==0.21.4 huggingface_hub==0.36.2 \
 	    'protobuf>=7.36.1' requests urllib3 certifi charset-normalizer idna
-	@$(GOLDENS_INSTALL) --target $(GOLDENS)/torchvision --upgrade torchvision==0.28.0
+	@$(GOLDENS_INSTALL) --target $(GOLDENS)/vision --upgrade torchvision==0.28.0 \
+	    open_clip_torch==3.3.0 timm==1.0.31 ftfy==6.3.1 wcwidth==0.9.4
 	@$(GOLDENS_PYTHON) tests/model/goldens/make_tokenizer.py
 	@$(GOLDENS_PYTHON) tests/model/goldens/make_tokenizer_calls.py
 	@$(GOLDENS_PYTHON) -m tests.model.goldens.make_pipeline
-	@PYTHONPATH=$(GOLDENS)/torchvision $(GOLDENS_PYTHON) tests/model/goldens/make_pixels.py
+	@PYTHONPATH=$(GOLDENS)/vision $(GOLDENS_PYTHON) tests/model/goldens/make_pixels.py
+	@PYTHONPATH=$(GOLDENS)/vision $(GOLDENS_PYTHON) tests/model/goldens/make_open_clip.py
 	@git diff --stat -- tests/model/goldens
 
 parity: $(VENV)/.installed-dev  ## Compare siglip_model with the reference, and write docs/parity.md

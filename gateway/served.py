@@ -1,26 +1,32 @@
 """What is served: the checkpoint's files read once at start, without torch."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from siglip.v1 import types_pb2
 
 from gateway.errors import StartError, UnknownModel
+from gateway.tokens import Tokenizer
+from siglip_model.auto import AutoTokenizer
 from siglip_model.config import SiglipConfig
 from siglip_model.files import (
     CONFIG,
+    TOKENIZER_JSON,
     VOCABULARY,
     CheckpointError,
     check_names,
     damage_told,
+    read_json,
     read_scalars,
     require,
     resolve,
 )
 from siglip_model.fingerprint import fingerprint
 from siglip_model.image_processing import SiglipImageProcessor
-from siglip_model.tokenizer import SiglipTokenizer
 from siglip_settings import GatewaySettings
+
+NAFLEX = "siglip2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +34,7 @@ class ServedModel:
     name: str
     revision: str
     fingerprint: str
-    tokenizer: SiglipTokenizer
+    tokenizer: Tokenizer
     resample: int
     """Pillow's number of the filter that resizes images."""
     embedding_dim: int
@@ -44,11 +50,12 @@ class ServedModel:
         try:
             files = resolve(settings.model, revision=settings.revision, cache_dir=settings.cache_dir)
             with damage_told(files.folder):
-                require(files.folder, CONFIG, VOCABULARY)
+                require(files.folder, CONFIG, tokenizer_file(files.folder))
+                check_kind(files.folder)
                 check_names(files.folder)
                 scale, bias = read_scalars(files.folder)
                 config = SiglipConfig.from_pretrained(files.folder)
-                tokenizer = SiglipTokenizer.from_pretrained(files.folder)
+                tokenizer = AutoTokenizer.from_pretrained(files.folder)
                 processor = SiglipImageProcessor.from_pretrained(files.folder)
                 digest = fingerprint(files.folder)
         except CheckpointError as error:
@@ -79,3 +86,17 @@ class ServedModel:
 
     def info(self) -> types_pb2.ModelInfo:
         return types_pb2.ModelInfo(name=self.name, revision=self.revision, fingerprint=self.fingerprint)
+
+
+def tokenizer_file(folder: Path) -> str:
+    """SigLIP 2's where the folder has only that."""
+    gemma = (folder / TOKENIZER_JSON).is_file() and not (folder / VOCABULARY).is_file()
+    return TOKENIZER_JSON if gemma else VOCABULARY
+
+
+def check_kind(folder: Path) -> None:
+    """Raises CheckpointError for a model whose pictures have no one size."""
+    if read_json(folder / CONFIG).get("model_type") == NAFLEX:
+        raise CheckpointError(
+            f"{folder} holds a NaFlex model (model_type {NAFLEX}); served are models of one resolution"
+        )

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import grpc
 import numpy as np
 import numpy.typing as npt
 
 from gateway.errors import ItemFailure
-from siglip_model.tokenizer import SiglipTokenizer
 
 Tokenized = tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]
 
@@ -19,8 +19,15 @@ INLINE_CHARACTERS = 8 * 1024
 BATCH_CHARACTERS = 32 * 1024
 
 
+class Tokenizer(Protocol):
+    """SigLIP's or SigLIP 2's: neither reads control tokens in a text."""
+
+    def encode_batch(self, texts: Sequence[str], length: int) -> Tokenized: ...
+    def pieces(self, ids: Sequence[int]) -> list[str]: ...
+
+
 class TokenPool:
-    def __init__(self, tokenizer: SiglipTokenizer, length: int, max_text_bytes: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, length: int, max_text_bytes: int) -> None:
         self._tokenizer = tokenizer
         self._length = length
         self._max_text_bytes = max_text_bytes

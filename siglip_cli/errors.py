@@ -11,6 +11,8 @@ _KNOWN = (
     ("siglip_client.errors", "InvalidRequest", exit_codes.USAGE),
     ("siglip_client.errors", "SiglipError", exit_codes.UNAVAILABLE),
     ("siglip_model.files", "CheckpointError", exit_codes.USAGE),
+    ("siglip_model.finetune.recipe", "TrainingError", exit_codes.USAGE),
+    ("siglip_model.finetune.recipe", "Interrupted", exit_codes.INTERRUPTED),
     ("gateway.errors", "StartError", exit_codes.USAGE),
     ("workers.errors", "SetupError", exit_codes.USAGE),
     ("workers.errors", "WorkerError", exit_codes.UNAVAILABLE),

@@ -6,6 +6,8 @@ USAGE = 2
 """Wrong usage or configuration: running the same command again cannot help."""
 UNAVAILABLE = 3
 """The service could not be reached, or the call failed."""
+INTERRUPTED = 130
+"""Stopped by a signal, as shells report Ctrl-C."""
 DEFECT = 70
 """An error that this program did not foresee (sysexits EX_SOFTWARE)."""
 

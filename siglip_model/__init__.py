@@ -25,11 +25,23 @@ if TYPE_CHECKING:
     from siglip_model.image_processing import ImageError, ImageLimits, SiglipImageProcessor
     from siglip_model.image_processing_fast import SiglipImageProcessorFast
     from siglip_model.modeling import SiglipModel, SiglipTextModel, SiglipVisionModel
+    from siglip_model.open_clip import import_open_clip
     from siglip_model.pipelines import pipeline
     from siglip_model.processor import SiglipProcessor
+    from siglip_model.siglip2.config import Siglip2Config, Siglip2TextConfig, Siglip2VisionConfig
+    from siglip_model.siglip2.image_processor import Siglip2ImageProcessor
+    from siglip_model.siglip2.modeling import (
+        Siglip2ForImageClassification,
+        Siglip2Model,
+        Siglip2TextModel,
+        Siglip2VisionModel,
+    )
+    from siglip_model.siglip2.processor import Siglip2Processor
+    from siglip_model.siglip2.tokenizer import Siglip2Tokenizer
     from siglip_model.tokenizer import SiglipTokenizer
 
 _HOMES = {
+    "import_open_clip": "open_clip",
     "SiglipImageProcessorFast": "image_processing_fast",
     "SiglipForImageClassification": "classification",
     "AutoProcessor": "auto",
@@ -42,6 +54,16 @@ _HOMES = {
     "CheckpointError": "files",
     "ImageError": "image_processing",
     "ImageLimits": "image_processing",
+    "Siglip2Config": "siglip2.config",
+    "Siglip2ForImageClassification": "siglip2.modeling",
+    "Siglip2ImageProcessor": "siglip2.image_processor",
+    "Siglip2Model": "siglip2.modeling",
+    "Siglip2Processor": "siglip2.processor",
+    "Siglip2TextConfig": "siglip2.config",
+    "Siglip2TextModel": "siglip2.modeling",
+    "Siglip2Tokenizer": "siglip2.tokenizer",
+    "Siglip2VisionConfig": "siglip2.config",
+    "Siglip2VisionModel": "siglip2.modeling",
     "SiglipConfig": "config",
     "SiglipImageProcessor": "image_processing",
     "SiglipModel": "modeling",
@@ -68,6 +90,16 @@ __all__ = [
     "CheckpointError",
     "ImageError",
     "ImageLimits",
+    "Siglip2Config",
+    "Siglip2ForImageClassification",
+    "Siglip2ImageProcessor",
+    "Siglip2Model",
+    "Siglip2Processor",
+    "Siglip2TextConfig",
+    "Siglip2TextModel",
+    "Siglip2Tokenizer",
+    "Siglip2VisionConfig",
+    "Siglip2VisionModel",
     "SiglipConfig",
     "SiglipForImageClassification",
     "SiglipImageProcessor",
@@ -79,6 +111,7 @@ __all__ = [
     "SiglipTokenizer",
     "SiglipVisionConfig",
     "SiglipVisionModel",
+    "import_open_clip",
     "load_image",
     "load_model",
     "load_tower",

@@ -1,5 +1,7 @@
 """Image classification: a linear layer on the mean of the vision tower's patches."""
 
+from typing import Any, ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,14 +27,15 @@ class SiglipForImageClassification(Pretrained):
     for gradients that never come.
     """
 
-    config_class = SiglipConfig
+    config_class: ClassVar[type[SiglipConfig]] = SiglipConfig
     weight_prefixes = ("vision_model.", "classifier.")
+    vision_class: ClassVar[Any] = VisionTransformer
     config: SiglipConfig
 
     def __init__(self, config: SiglipConfig, attn_implementation: str | None = None) -> None:
         super().__init__(config, attn_implementation)
         self.num_labels = config.num_labels
-        self.vision_model = VisionTransformer(config.vision_config, self.attn_implementation)
+        self.vision_model = self.vision_class(config.vision_config, self.attn_implementation)
         self.apply(init_weights)
         self.classifier = new_classifier(config)
         for name, parameter in self.named_parameters():
@@ -45,8 +48,9 @@ class SiglipForImageClassification(Pretrained):
     def untrained(self) -> set[str]:
         return {name for name, _ in self.named_parameters() if name.startswith("vision_model.head.")}
 
-    def get_input_embeddings(self) -> nn.Conv2d:
-        return self.vision_model.embeddings.patch_embedding
+    def get_input_embeddings(self) -> nn.Conv2d | nn.Linear:
+        patches: nn.Conv2d | nn.Linear = self.vision_model.embeddings.patch_embedding
+        return patches
 
     def forward(
         self,

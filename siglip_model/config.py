@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 from siglip_model.files import CONFIG, CheckpointError, read_json, require, resolve, write_json
 
 
-class _Config:
+class BaseConfig:
     model_type: ClassVar[str]
     # Where this configuration sits inside the file of a whole model, "" for the whole model itself.
     section: ClassVar[str] = ""
@@ -96,9 +96,9 @@ class _Config:
         """What differs from the defaults: the form of published files."""
         defaults = vars(type(self)())
         values = {
-            key: value.to_diff_dict() if isinstance(value, _Config) else value
+            key: value.to_diff_dict() if isinstance(value, BaseConfig) else value
             for key, value in vars(self).items()
-            if isinstance(value, _Config) or key not in defaults or value != defaults[key]
+            if isinstance(value, BaseConfig) or key not in defaults or value != defaults[key]
         }
         return {"model_type": self.model_type, **values}
 
@@ -115,11 +115,11 @@ def _is_number(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    return value.to_dict() if isinstance(value, _Config) else value
+    return value.to_dict() if isinstance(value, BaseConfig) else value
 
 
 @dataclass
-class SiglipTextConfig(_Config):
+class SiglipTextConfig(BaseConfig):
     model_type: ClassVar[str] = "siglip_text_model"
     section: ClassVar[str] = "text_config"
 
@@ -144,7 +144,7 @@ class SiglipTextConfig(_Config):
 
 
 @dataclass
-class SiglipVisionConfig(_Config):
+class SiglipVisionConfig(BaseConfig):
     model_type: ClassVar[str] = "siglip_vision_model"
     section: ClassVar[str] = "vision_config"
 
@@ -162,13 +162,15 @@ class SiglipVisionConfig(_Config):
 
 
 @dataclass
-class SiglipConfig(_Config):
+class SiglipConfig(BaseConfig):
     """The pair of towers; a tower may be given as a dict, or left out for the defaults.
 
     The labels are those of SiglipForImageClassification.
     """
 
     model_type: ClassVar[str] = "siglip"
+    text_class: ClassVar[type[SiglipTextConfig]] = SiglipTextConfig
+    vision_class: ClassVar[type[BaseConfig]] = SiglipVisionConfig
 
     text_config: SiglipTextConfig = None  # type: ignore[assignment]
     vision_config: SiglipVisionConfig = None  # type: ignore[assignment]
@@ -178,10 +180,12 @@ class SiglipConfig(_Config):
     problem_type: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.text_config, SiglipTextConfig):
-            self.text_config = SiglipTextConfig.from_dict(self.text_config or {})
-        if not isinstance(self.vision_config, SiglipVisionConfig):
-            self.vision_config = SiglipVisionConfig.from_dict(self.vision_config or {})
+        text: Any = self.text_config or {}
+        vision: Any = self.vision_config or {}
+        self.text_config = text if isinstance(text, self.text_class) else self.text_class.from_dict(text)
+        if not isinstance(vision, self.vision_class):
+            vision = self.vision_class.from_dict(vision)
+        self.vision_config = vision
         self.id2label = {int(number): label for number, label in self.id2label.items()}
         if self.label2id is None:
             self.label2id = {label: number for number, label in self.id2label.items()}

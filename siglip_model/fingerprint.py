@@ -8,6 +8,7 @@ from typing import Any
 from siglip_model.files import (
     CONFIG,
     TOKENIZER_CONFIG,
+    TOKENIZER_JSON,
     VOCABULARY,
     damage_told,
     read_image_config,
@@ -49,6 +50,8 @@ def fingerprint(folder: str | Path) -> str:
             "vocabulary": _file_digest(folder / VOCABULARY),
             "weights": _weights_digest(folder),
         }
+        if not parts["vocabulary"]:
+            parts["tokenizer_json"] = _file_digest(folder / TOKENIZER_JSON)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

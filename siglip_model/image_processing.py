@@ -133,7 +133,7 @@ class ImageSettings:
 
     def check_numbers(self) -> None:
         """Raises ValueError for numbers that give NaN, or that the three channels cannot have."""
-        self.height_width  # noqa: B018  # raises for a size that this model cannot have
+        self.check_size()
         if self.resample not in range(6):
             raise ValueError(f"resample is {self.resample!r} and must be one of Pillow's filters, 0 to 5")
         for name in ("rescale_factor", "image_mean", "image_std"):
@@ -142,6 +142,10 @@ class ImageSettings:
             usable = all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
             if not usable or (name == "image_std" and 0 in numbers):
                 raise ValueError(f"{name} is {value!r} and must be finite, one number or three, no divisor 0")
+
+    def check_size(self) -> None:
+        """Raises ValueError for a size that the model cannot have."""
+        self.height_width  # noqa: B018  # raises
 
     def prepared(self, image: Image.Image) -> Image.Image:
         """RGB, in the way that the settings say."""

@@ -83,9 +83,7 @@ class SiglipModel(Pretrained):
         return output.in_form(self.config, return_dict)
 
     def logits(self, x: Tensor, y: Tensor) -> Tensor:
-        """exp(scale) x y^T + bias in float32: a bfloat16 scale of 112.33 would become 112.0."""
-        with torch.autocast(x.device.type, enabled=False):
-            return x @ y.t() * self.logit_scale.float().exp() + self.logit_bias.float()
+        return pair_logits(x, y, self.logit_scale, self.logit_bias)
 
 
 class SiglipTextModel(Pretrained):
@@ -269,3 +267,9 @@ def unit(x: Tensor) -> Tensor:
     x = x.float()
     length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return x / length
+
+
+def pair_logits(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """exp(scale) x y^T + bias in float32: a bfloat16 scale of 112.33 would become 112.0."""
+    with torch.autocast(x.device.type, enabled=False):
+        return x @ y.t() * scale.float().exp() + bias.float()

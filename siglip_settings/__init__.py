@@ -13,6 +13,7 @@ from siglip_settings.tables import (
     RedisSettings,
     ServeSettings,
     Tower,
+    TrainSettings,
     WorkerSettings,
 )
 
@@ -29,6 +30,7 @@ __all__ = [
     "Setting",
     "SettingsError",
     "Tower",
+    "TrainSettings",
     "WorkerSettings",
     "all_settings",
     "load",

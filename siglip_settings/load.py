@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from siglip_settings.fields import PREFIX, Setting, settings_of
-from siglip_settings.tables import ClientSettings, ServeSettings, WorkerSettings
+from siglip_settings.tables import ClientSettings, ServeSettings, TrainSettings, WorkerSettings
 
 T = TypeVar("T")
 
@@ -31,7 +31,8 @@ class Resolved:
 
 def all_settings() -> dict[str, Setting]:
     """Every setting of every process, by name."""
-    return {s.name: s for cls in (ServeSettings, WorkerSettings, ClientSettings) for s in settings_of(cls)}
+    classes = (ServeSettings, WorkerSettings, ClientSettings, TrainSettings)
+    return {s.name: s for cls in classes for s in settings_of(cls)}
 
 
 def load(cls: type[T], environ: Mapping[str, str], **given: Any) -> T:

@@ -125,15 +125,21 @@ class GatewaySettings(ModelSettings, RedisSettings, ProcessSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeviceSettings:
-    """How a tower is computed."""
+class PlaceSettings:
+    """Where and with which attention a model runs."""
 
     device: str = setting("auto", help="auto, cpu, cuda, cuda:N or mps. auto: a GPU where there is one.")
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = setting(
-        "auto", help="Compute dtype. auto: float32 on CPU, bfloat16 on a GPU."
-    )
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = setting(
         "auto", help="Attention implementation; flash_attention_2 needs the flash-attn package."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceSettings(PlaceSettings):
+    """How a tower is computed."""
+
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = setting(
+        "auto", help="Compute dtype. auto: float32 on CPU, bfloat16 on a GPU."
     )
     threads: int = setting(
         0, unit="threads", minimum=0, maximum=4096, help="CPU threads of a worker; 0: its share of the cores."
@@ -174,3 +180,46 @@ class ClientSettings:
 
     address: str = setting("127.0.0.1:50051", help="Address of the gateway: host:port, or unix:path.")
     timeout_s: float = setting(30.0, unit="s", minimum=0.001, help="Deadline of each call.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(PlaceSettings):
+    """How a checkpoint is fine-tuned."""
+
+    epochs: int | None = setting(
+        None, minimum=1, unit="epochs", help="Times through the data. Default: 1, unless --steps is given."
+    )
+    steps: int | None = setting(None, minimum=1, unit="steps", help="Steps, instead of --epochs.")
+    batch_size: int = setting(
+        64, minimum=2, unit="pairs", help="Pairs of one step, over all processes together."
+    )
+    learning_rate: float = setting(1e-5, minimum=0, help="Highest learning rate of the schedule.")
+    weight_decay: float = setting(
+        0.01, minimum=0, help="Of matrices; biases, norms and the two scalars never decay."
+    )
+    warm_up_steps: int | None = setting(
+        None, minimum=0, unit="steps", help="Default: a tenth of all steps, at most 1000."
+    )
+    max_grad_norm: float = setting(1.0, minimum=1e-9, help="Longer gradients are scaled to this length.")
+    frozen: Literal["none", "vision", "text", "vision,text"] = setting(
+        "none", help="Towers that are not trained."
+    )
+    precision: Literal["float32", "bf16"] = setting(
+        "float32", help="bf16: the towers compute in bfloat16, weights and loss stay float32."
+    )
+    seed: int = setting(0, minimum=0, maximum=1_000_000, help="Decides the order of pairs and all chance.")
+    template: str = setting(
+        "This is a photo of {}.", help="Caption of a folder's name, where folders are class labels."
+    )
+    image_column: str = setting("image", help="Column of pictures in Parquet files.")
+    text_column: str = setting("text", help="Column of captions in Parquet files.")
+    max_bad_pairs: int = setting(
+        100, minimum=0, unit="pairs", help="Pairs that may be unusable; above it training stops."
+    )
+    eval_every_steps: int = setting(
+        0, minimum=0, unit="steps", help="Evaluate this often; 0: before the first and after the last step."
+    )
+    save_every_steps: int = setting(500, minimum=0, unit="steps", help="Save this often; 0: at the end.")
+    workers: int = setting(
+        2, minimum=0, maximum=256, unit="processes", help="That decode pictures for each training process."
+    )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from siglip_cli import exit_codes
 from siglip_cli.main import COMMANDS, run
 from tests.cli.service import SIGLIP, Service, clean_environ, siglip
 
@@ -330,6 +332,23 @@ def test_unknown_variable_stops_every_command(
     assert capsys.readouterr().err.splitlines() == [
         "siglip: SIGLIP_MAX_IMAGE is not a setting; the nearest is SIGLIP_MAX_IMAGES. Unset it or correct it."
     ]
+
+
+def test_convert_writes_a_folder_that_loads(model: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    source, target = tmp_path / "source", tmp_path / "target"
+    shutil.copytree(model, source)
+    torch.save(load_file(source / "model.safetensors"), source / "pytorch_model.bin")
+    (source / "model.safetensors").unlink()
+    (source / "spiece.model").unlink()
+    done = siglip("convert", source, target)
+    assert done.stdout == f"Wrote {target}\n" and "has no tokenizer: copy spiece.model" in done.stderr
+    assert (target / "model.safetensors").is_file()
+    again = siglip("convert", source, target)
+    assert again.returncode == exit_codes.USAGE and f"{target} is not empty" in again.stderr
+    assert siglip("convert", tmp_path / "nowhere", target).returncode == exit_codes.USAGE
 
 
 def test_download_of_a_folder_and_of_nothing(model: Path) -> None:

@@ -1,8 +1,7 @@
 """Writes pixels.npz: what both SigLIP image processors of transformers 4.50.3 give.
 
 Run it with a Python that has that release; it imports nothing of this project. The fast processor
-needs torchvision, whose compiled part need not fit the installed torch: its operators are declared
-here, and none is called. Where torchvision is not installed the fast rows are left as they are.
+needs torchvision; where that is not installed the fast rows are left as they are.
 """
 
 import sys
@@ -11,20 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torchvision_operators
 from PIL import Image
 
 HERE = Path(__file__).parent
 FILE = HERE / "pixels.npz"
-
-
-def declare_operators() -> torch.library.Library:
-    """They exist as long as what is returned."""
-    library = torch.library.Library("torchvision", "DEF")
-    names = "nms qnms roi_align roi_pool ps_roi_align ps_roi_pool deform_conv2d _roi_align_backward "
-    names += "_roi_pool_backward _ps_roi_align_backward _ps_roi_pool_backward _deform_conv2d_backward"
-    for name in names.split():
-        library.define(f"{name}(Tensor a) -> Tensor")
-    return library
 
 
 def picture(width: int, height: int, seed: int) -> np.ndarray:
@@ -60,7 +50,7 @@ def kinds(array: np.ndarray) -> dict[str, object]:
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    library = declare_operators()  # noqa: F841
+    library = torchvision_operators.declare()  # noqa: F841
     from transformers import SiglipImageProcessor
 
     processors = {"slow": SiglipImageProcessor}

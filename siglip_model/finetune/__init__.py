@@ -1,0 +1,1 @@
+"""Fine-tuning of a checkpoint on pairs of pictures and captions; `siglip train` is its command."""
