@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export SIGLIP_MODEL ?= checkpoints/shapes
 
-.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench-latency bench-memory bench-model clean
+.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench-latency bench-memory bench-model bench-loss clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 16
@@ -95,6 +95,9 @@ bench-memory: $(VENV)/.installed-run  ## Gateway memory under 20,000 images
 
 bench-model: $(VENV)/.installed-dev  ## Forward, load and import time of the model library against transformers
 	@$(BIN)/python -m benchmarks.model
+
+bench-loss: $(VENV)/.installed-run  ## Time and memory of the sigmoid loss, whole and in chunks
+	@$(BIN)/python -m benchmarks.loss
 
 clean:  ## Remove everything that was made here
 	rm -rf $(VENV) .venv-goldens .run dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png

@@ -1,6 +1,8 @@
 """The documents: no placeholder left, no dead link, and the README's code is the tested code."""
 
 import re
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -25,3 +27,12 @@ def test_the_readme_shows_the_quickstart_that_is_tested() -> None:
     code = textwrap.dedent(body.split("\n\nif __name__")[0]).strip()
     code = code.replace("address", '"127.0.0.1:50051"').replace("picture", '"samples/red-circle.jpg"')
     assert code in shown
+
+
+@pytest.mark.parametrize(("page", "name"), [("README.md", "SiglipModel"), ("docs/library.md", "pipeline")])
+def test_examples_of_the_model_library_run(page: str, name: str) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S)
+    (code,) = [block for block in blocks if "siglip_model import" in block and name in block]
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"0\.99|9\.9\d+e-01", done.stdout)  # the red circle is one
