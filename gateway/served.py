@@ -56,6 +56,7 @@ class ServedModel:
                 scale, bias = read_scalars(files.folder)
                 config = SiglipConfig.from_pretrained(files.folder)
                 tokenizer = AutoTokenizer.from_pretrained(files.folder)
+                tokenizer.encode_batch([""], 1)  # a large vocabulary is made ready on first use, for seconds
                 processor = SiglipImageProcessor.from_pretrained(files.folder)
                 digest = fingerprint(files.folder)
         except CheckpointError as error:

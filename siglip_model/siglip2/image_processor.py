@@ -93,8 +93,7 @@ class Siglip2ImageProcessor(ImageSettings):
 
     def to_dict(self) -> dict[str, Any]:
         values = super().to_dict() | {"processor_class": "Siglip2Processor"}
-        del values["size"]
-        return values
+        return {name: value for name, value in values.items() if name != "size"}
 
 
 def height_and_width(image: Any, input_data_format: str | None) -> Sequence[int]:

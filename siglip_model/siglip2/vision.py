@@ -98,7 +98,9 @@ class NaFlexEmbeddings(nn.Module):
                 f"spatial_shapes name a grid of {rows} x {columns}, pixel_values have {length} patches"
             )
         learned = self.position_embedding.weight
-        square = learned.float().view(1, self.side, self.side, -1).permute(0, 3, 1, 2)  # [1, D, side, side]
+        square = learned.float().t().reshape(1, -1, self.side, self.side)  # [1, D, side, side]
+        # Contiguous: with channels last PyTorch 2.13 on a CPU gives wrong numbers for a single column.
+        square = square.contiguous()
         grid = F.interpolate(square, (rows, columns), mode="bilinear", align_corners=False, antialias=True)
         real = grid.flatten(2)[0].t().to(learned.dtype)  # [rows * columns, D]
         return torch.cat([real, real[:1].expand(length - len(real), -1)])
