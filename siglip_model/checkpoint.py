@@ -76,8 +76,6 @@ def load(
     state = _read(found, expected, folder, dtype, device)
     state |= {name: tensor.to(device, dtype) for name, tensor in fresh.items()}
     model.load_state_dict(state, assign=True)
-    for name, parameter in model.named_parameters():  # a new tensor asks for a gradient, whatever it replaces
-        parameter.requires_grad_(name not in model.untrained)
     return model.eval()
 
 

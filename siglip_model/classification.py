@@ -38,15 +38,11 @@ class SiglipForImageClassification(Pretrained):
         self.vision_model = self.vision_class(config.vision_config, self.attn_implementation)
         self.apply(init_weights)
         self.classifier = new_classifier(config)
-        for name, parameter in self.named_parameters():
-            parameter.requires_grad_(name not in self.untrained)
+        if self.vision_model.head is not None:
+            self.vision_model.head.requires_grad_(False)
 
     def fresh_weights(self) -> dict[str, Tensor]:
         return new_classifier(self.config).state_dict(prefix="classifier.")
-
-    @property
-    def untrained(self) -> set[str]:
-        return {name for name, _ in self.named_parameters() if name.startswith("vision_model.head.")}
 
     def get_input_embeddings(self) -> nn.Conv2d | nn.Linear:
         patches: nn.Conv2d | nn.Linear = self.vision_model.embeddings.patch_embedding

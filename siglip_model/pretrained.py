@@ -110,11 +110,6 @@ class Pretrained(nn.Module):
         return {}
 
     @property
-    def untrained(self) -> set[str]:
-        """Names of the weights that ask for no gradient."""
-        return set()
-
-    @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
