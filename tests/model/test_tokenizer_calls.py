@@ -174,3 +174,8 @@ def test_sampling_draws_among_segmentations_of_the_canonical_text() -> None:
     assert len({tuple(ids) for ids in drawn}) > 1
     assert {tokenizer.decode(ids, skip_special_tokens=True) for ids in drawn} == {"a cat near the river"}
     assert tokenizer.decode(tokenizer("a </s> river").input_ids, skip_special_tokens=True) == "ariver"
+
+
+def test_the_longer_of_two_added_tokens_is_taken(tokenizer: SiglipTokenizer) -> None:
+    tokenizer.add_tokens(["glor", "glorp"])
+    assert tokenizer.tokenize("a glorp") == ["▁a", "glorp"]
