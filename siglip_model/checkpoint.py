@@ -65,7 +65,7 @@ def load(
     for width in head_dims(config):  # a wrong argument is not the checkpoint's fault
         attention_function(attn_implementation, width)
     try:
-        with torch.device("meta"), _WithoutInit():  # shapes only: neither memory nor random numbers are spent
+        with _ShapesOnly():
             model = kind(config, attn_implementation)
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:  # numbers that torch cannot take
         raise CheckpointError(f"{folder / CONFIG}: {' '.join(str(error).split())}") from None
@@ -83,13 +83,19 @@ def read_config(kind: type[Pretrained], folder: Path, **overrides: Any) -> Any:
     return kind.config_class.from_pretrained(folder, **overrides)
 
 
-class _WithoutInit(TorchFunctionMode):
-    """Skips torch.nn.init: without memory it does nothing, but it loads torch's compiler, for a second."""
+class _ShapesOnly(TorchFunctionMode):
+    """Neither memory nor random numbers are spent: tensors are made on the meta device, and stay as they are.
+
+    torch.nn.init would do nothing to them, but it would load torch's compiler for that, for a second.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__module__", "") == "torch.nn.init":
+        kwargs = kwargs or {}
+        if func in (torch.empty, torch.zeros):
+            kwargs["device"] = "meta"
+        elif getattr(func, "__module__", "") == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def _stored_type(kind: type[Pretrained], folder: Path) -> str:

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import init
 
 from siglip_model.config import SiglipConfig
-from siglip_model.initialization import init_weights
 from siglip_model.modeling import Tuple, VisionTransformer
 from siglip_model.outputs import ImageClassifierOutput, wanted
 from siglip_model.pretrained import Pretrained
@@ -36,7 +35,7 @@ class SiglipForImageClassification(Pretrained):
         super().__init__(config, attn_implementation)
         self.num_labels = config.num_labels
         self.vision_model = self.vision_class(config.vision_config, self.attn_implementation)
-        self.apply(init_weights)
+        self.initialize()
         self.classifier = new_classifier(config)
         if self.vision_model.head is not None:
             self.vision_model.head.requires_grad_(False)

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from siglip_model.attention import prepare_mask
 from siglip_model.config import SiglipConfig, SiglipTextConfig, SiglipVisionConfig
-from siglip_model.initialization import init_weights
 from siglip_model.layers import Encoder, PoolingHead
 from siglip_model.loss import sigmoid_loss
 from siglip_model.outputs import SiglipOutput, TowerOutput, wanted
@@ -33,7 +32,7 @@ class SiglipModel(Pretrained):
         self.vision_model = VisionTransformer(config.vision_config, self.attn_implementation)
         self.logit_scale = nn.Parameter(torch.zeros(1))
         self.logit_bias = nn.Parameter(torch.zeros(1))
-        self.apply(init_weights)
+        self.initialize()
 
     def get_text_features(
         self,
@@ -96,7 +95,7 @@ class SiglipTextModel(Pretrained):
     def __init__(self, config: SiglipTextConfig, attn_implementation: str | None = None) -> None:
         super().__init__(config, attn_implementation)
         self.text_model = TextTransformer(config, self.attn_implementation)
-        self.apply(init_weights)
+        self.initialize()
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.text_model.embeddings.token_embedding
@@ -128,7 +127,7 @@ class SiglipVisionModel(Pretrained):
     def __init__(self, config: SiglipVisionConfig, attn_implementation: str | None = None) -> None:
         super().__init__(config, attn_implementation)
         self.vision_model = VisionTransformer(config, self.attn_implementation)
-        self.apply(init_weights)
+        self.initialize()
 
     def get_input_embeddings(self) -> nn.Conv2d:
         return self.vision_model.embeddings.patch_embedding

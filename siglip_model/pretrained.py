@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from siglip_model.attention import AUTO, choose_attention
+from siglip_model.initialization import init_weights
 from siglip_model.layers import Encoder
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,11 @@ class Pretrained(nn.Module):
         if not safe_serialization:
             raise ValueError("safe_serialization=False would write a pickle; only safetensors are written")
         saving.save(self, folder, max_shard_bytes=saving.size_in_bytes(max_shard_size))
+
+    def initialize(self) -> None:
+        """Starting weights; on the meta device there are none."""
+        if not next(self.parameters()).is_meta:
+            self.apply(init_weights)
 
     def fresh_weights(self) -> dict[str, Tensor]:
         """Starting values of the weights that a checkpoint need not have."""

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from siglip_model.classification import SiglipForImageClassification
-from siglip_model.initialization import init_weights
 from siglip_model.loss import sigmoid_loss
 from siglip_model.modeling import SiglipTextModel, TextTransformer, Tuple, pair_logits, pooled, unit
 from siglip_model.outputs import ImageClassifierOutput, SiglipOutput, TowerOutput, wanted
@@ -27,7 +26,7 @@ class Siglip2Model(Pretrained):
         self.vision_model = NaFlexTransformer(config.vision_config, self.attn_implementation)
         self.logit_scale = nn.Parameter(torch.zeros(1))
         self.logit_bias = nn.Parameter(torch.zeros(1))
-        self.apply(init_weights)
+        self.initialize()
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.text_model.embeddings.token_embedding
@@ -77,12 +76,15 @@ class Siglip2Model(Pretrained):
         vision = self.vision_model(pixel_values, pixel_attention_mask, spatial_shapes, *flags)
         text = self.text_model(input_ids, attention_mask, position_ids, *flags)
         image_embeds, text_embeds = unit(pooled(vision)), unit(pooled(text))
-        logits_per_text = pair_logits(text_embeds, image_embeds, self.logit_scale, self.logit_bias)
+        logits_per_text = self.logits(text_embeds, image_embeds)
         loss = sigmoid_loss(logits_per_text) if return_loss else None
         output = SiglipOutput(
             loss, logits_per_text.t(), logits_per_text, text_embeds, image_embeds, text, vision
         )
         return output.in_form(self.config, return_dict)
+
+    def logits(self, x: Tensor, y: Tensor) -> Tensor:
+        return pair_logits(x, y, self.logit_scale, self.logit_bias)
 
 
 class Siglip2TextModel(SiglipTextModel):
@@ -102,7 +104,7 @@ class Siglip2VisionModel(Pretrained):
     def __init__(self, config: Siglip2VisionConfig, attn_implementation: str | None = None) -> None:
         super().__init__(config, attn_implementation)
         self.vision_model = NaFlexTransformer(config, self.attn_implementation)
-        self.apply(init_weights)
+        self.initialize()
 
     def get_input_embeddings(self) -> nn.Linear:
         return self.vision_model.embeddings.patch_embedding

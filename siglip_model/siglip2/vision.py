@@ -90,8 +90,7 @@ class NaFlexEmbeddings(nn.Module):
     def _stretched(self, rows: int, columns: int, length: int) -> Tensor:
         """[S, D] for one grid. Padding has the first patch's position, as in the reference.
 
-        Always in float32: half precision has no antialiased resize on a CPU, and the reference's own
-        on a GPU rounds along the way.
+        Always in float32, as the reference does on a CPU, where half precision has no antialiasing.
         """
         if min(rows, columns) < 1 or rows * columns > length:
             raise ValueError(
