@@ -20,6 +20,10 @@ TORCH_FREE = [
     "siglip_model.image_processing",
     "siglip_model.processor",
     "siglip_model.scoring",
+    "siglip_model.siglip2.config",
+    "siglip_model.siglip2.image_processor",
+    "siglip_model.siglip2.processor",
+    "siglip_model.siglip2.tokenizer",
     "siglip_model.tokenizer",
 ]
 
