@@ -45,7 +45,9 @@ class BaseConfig:
         for name, value in overrides.items():
             if not hasattr(config, name):
                 raise TypeError(f"{cls.__name__} has no {name}")
-            setattr(config, name, value)
+            tower = getattr(config, name)
+            whole = isinstance(tower, BaseConfig) and isinstance(value, Mapping)
+            setattr(config, name, tower.from_dict(value) if whole else value)
         config._check()
         return config
 
@@ -73,12 +75,28 @@ class BaseConfig:
                 raise ValueError(f"{item.name} is {value!r} and must be {wanted}")
 
     @classmethod
-    def from_pretrained(cls, model: str | Path, *, revision: str | None = None, **overrides: Any) -> Self:
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | None = None,
+        local_files_only: bool = False,
+        **overrides: Any,
+    ) -> Self:
         """Read `config.json` of a folder or a hub id; a tower finds its section in a whole model's.
 
         `overrides` replace what the file says: any field, num_labels, output_hidden_states, ...
         """
-        folder = resolve(model, revision=revision, only=(CONFIG,)).folder
+        folder = resolve(
+            model,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            only=(CONFIG,),
+        ).folder
         require(folder, CONFIG)
         values = read_json(folder / CONFIG)
         if cls.section and values.get("model_type") == cls.whole_type:
@@ -142,6 +160,13 @@ class SiglipTextConfig(BaseConfig):
         if self.projection_size is None:
             self.projection_size = self.hidden_size
 
+    def to_diff_dict(self) -> dict[str, Any]:
+        # A reader fills a missing projection in with the width, not with the default of 768.
+        values = super().to_diff_dict() | {"projection_size": self.projection_size}
+        if self.projection_size == self.hidden_size:
+            del values["projection_size"]
+        return values
+
 
 @dataclass
 class SiglipVisionConfig(BaseConfig):
@@ -194,7 +219,8 @@ class SiglipConfig(BaseConfig):
     def from_text_vision_configs(
         cls, text_config: SiglipTextConfig, vision_config: SiglipVisionConfig, **values: Any
     ) -> Self:
-        return cls(text_config, vision_config, **values)
+        """`values` are fields, num_labels, or keys of your own, which are kept as attributes."""
+        return cls.from_dict({"text_config": text_config, "vision_config": vision_config, **values})
 
     @property
     def num_labels(self) -> int:

@@ -44,8 +44,10 @@ class SiglipProcessor:
         the place of the text, or a text in the place of the images, is understood. `options` are
         those of the tokenizer and of the image processor; unknown ones raise TypeError.
         """
-        if _is_text(images) or (text is not None and not _is_text(text)):
+        if text is not None and not _is_text(text):
             text, images = images, text
+        if _is_text(images):
+            raise TypeError("images must be pictures or arrays, not strings: open files with load_image")
         if text is None and images is None:
             raise ValueError("give text, images or both")
         for_text = {name: options.pop(name) for name in TEXT_OPTIONS if name in options}
@@ -69,12 +71,12 @@ class SiglipProcessor:
     def model_input_names(self) -> list[str]:
         return [*self.tokenizer.model_input_names, *self.image_processor.model_input_names]
 
-    def decode(self, ids: Any, **options: Any) -> str:
-        text: str = self.tokenizer.decode(ids, **options)
+    def decode(self, *args: Any, **options: Any) -> str:
+        text: str = self.tokenizer.decode(*args, **options)
         return text
 
-    def batch_decode(self, rows: Any, **options: Any) -> list[str]:
-        texts: list[str] = self.tokenizer.batch_decode(rows, **options)
+    def batch_decode(self, *args: Any, **options: Any) -> list[str]:
+        texts: list[str] = self.tokenizer.batch_decode(*args, **options)
         return texts
 
     @classmethod

@@ -75,9 +75,22 @@ class SiglipTokenizer(TokenizerCalls):
         given = added_tokens or {}  # files list the vocabulary's own special tokens among them
         self._added = {token: index for token, index in given.items() if index >= self.vocab_size}
         self._number(self.all_special_tokens)
-        self.eos_token_id = self.convert_tokens_to_ids(eos_token)
-        self.unk_token_id = self.convert_tokens_to_ids(unk_token)
-        self.pad_token_id = self.convert_tokens_to_ids(pad_token)
+
+    @property
+    def eos_token_id(self) -> int:  # type: ignore[override]
+        return self._special_id(self.eos_token)
+
+    @property
+    def unk_token_id(self) -> int:
+        return self._special_id(self.unk_token)
+
+    @property
+    def pad_token_id(self) -> int:  # type: ignore[override]
+        return self._special_id(self.pad_token)
+
+    def _special_id(self, token: str) -> int:
+        known = self._special_ids.get(token)
+        return self.convert_tokens_to_ids(token) if known is None else known
 
     @property
     def all_special_tokens(self) -> list[str]:
@@ -114,12 +127,13 @@ class SiglipTokenizer(TokenizerCalls):
         truncated = np.zeros(len(texts), dtype=np.bool_)
         plain = [encodable(self.canonicalize_text(self._lower(text))) for text in texts]
         begun = [self._beginning(text, length) for text in plain]
+        end = self.eos_token_id
         for index, tokens in enumerate(self._encode_all(begun)):
             if begun[index] is not plain[index] and not self._has_whole_words(tokens, length):
                 tokens = self.sp_model.Encode(plain[index])
             kept = tokens[: length - 1]
             ids[index, : len(kept)] = kept
-            ids[index, len(kept)] = self.eos_token_id
+            ids[index, len(kept)] = end
             truncated[index] = len(tokens) >= length
         return ids, truncated
 
@@ -248,10 +262,7 @@ class SiglipTokenizer(TokenizerCalls):
             raise ValueError(f"unknown special tokens: {', '.join(sorted(unknown))}")
         for name, value in special_tokens.items():
             setattr(self, name, list(value) if name not in TOKEN_SETTINGS else value)
-        count = self._number(self.all_special_tokens)
-        for name in TOKEN_SETTINGS:
-            setattr(self, f"{name}_id", self.convert_tokens_to_ids(getattr(self, name)))
-        return count
+        return self._number(self.all_special_tokens)
 
     def _number(self, tokens: Iterable[str]) -> int:
         """Tokens that the SentencePiece model lacks are numbered after its pieces."""
@@ -260,6 +271,7 @@ class SiglipTokenizer(TokenizerCalls):
             if self.sp_model.IdToPiece(self.sp_model.PieceToId(token)) != token:
                 self._added.setdefault(token, max(self._added.values(), default=self.vocab_size - 1) + 1)
         whole = sorted({*self.all_special_tokens, *self._added}, key=len, reverse=True)
+        self._special_ids = {token: self.convert_tokens_to_ids(token) for token in self.all_special_tokens}
         self._special = re.compile(f"({'|'.join(map(re.escape, whole))})")
         return len(self._added) - count
 

@@ -14,6 +14,7 @@ Padding = bool | Literal["longest", "max_length", "do_not_pad"]
 Truncation = bool | Literal["longest_first", "only_first", "only_second", "do_not_truncate"]
 Side = Literal["left", "right"]
 Ids = list[int]
+PADDED_WITH = {"attention_mask": 0, "special_tokens_mask": 1, "token_type_ids": 0}
 
 
 class TokenizerCalls:
@@ -25,12 +26,15 @@ class TokenizerCalls:
     pad_token_id: int
     eos_token_id: int
     all_special_ids: list[int]
+    _told_of_length = False
 
     def text_ids(self, text: str) -> Ids:
         """Ids of one text, without an end token of ours."""
         raise NotImplementedError
 
-    def decode(self, ids: Any, *, skip_special_tokens: bool = False) -> str:
+    def decode(
+        self, ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool = False
+    ) -> str:
         raise NotImplementedError
 
     def __call__(
@@ -61,12 +65,8 @@ class TokenizerCalls:
         """
         if text_pair is not None and isinstance(text_pair, str) != isinstance(text, str):
             raise ValueError("text and text_pair must both be one string, or both lists of strings")
-        texts = [text] if isinstance(text, str) else list(text)
-        pairs: list[str | None]
-        if text_pair is None:
-            pairs = [None] * len(texts)
-        else:
-            pairs = [text_pair] if isinstance(text_pair, str) else list(text_pair)
+        texts = texts_of(text, "text")
+        pairs = [None] * len(texts) if text_pair is None else texts_of(text_pair, "text_pair")
         if len(texts) != len(pairs):
             raise ValueError(f"text has {len(texts)} texts and text_pair has {len(pairs)}")
         how = truncation_of(truncation, padding, max_length)
@@ -90,21 +90,25 @@ class TokenizerCalls:
             return Batch({name: values[0] for name, values in batch.items()})
         return to_tensors(batch, return_tensors, np.int64)
 
-    def encode(
-        self, text: str, text_pair: str | None = None, add_special_tokens: bool = True, **options: Any
-    ) -> Any:
+    def encode(self, text: str, text_pair: str | None = None, *args: Any, **options: Any) -> Any:
         """Ids of one text with the end token, which is not doubled when the text ends with it."""
-        return self(text, text_pair, add_special_tokens, **options).input_ids
+        return self(text, text_pair, *args, **options).input_ids
 
-    def encode_plus(self, text: str, text_pair: str | None = None, **options: Any) -> Batch:
-        return self(text, text_pair, **options)
+    def encode_plus(self, text: str, text_pair: str | None = None, *args: Any, **options: Any) -> Batch:
+        return self(text, text_pair, *args, **options)
 
-    def batch_encode_plus(self, texts: Sequence[str] | Sequence[tuple[str, str]], **options: Any) -> Batch:
+    def batch_encode_plus(
+        self,
+        batch_text_or_text_pairs: Sequence[str] | Sequence[tuple[str, str]],
+        *args: Any,
+        **options: Any,
+    ) -> Batch:
         """Texts, or pairs of texts."""
-        if texts and not isinstance(texts[0], str):
-            first, second = zip(*texts, strict=True)
-            return self(list(first), list(second), **options)
-        return self(texts, **options)  # type: ignore[arg-type]
+        first: Any = batch_text_or_text_pairs
+        second = None
+        if first and not isinstance(first[0], str):
+            first, second = map(list, zip(*first, strict=True))
+        return self(first, second, *args, **options)
 
     def _row(
         self, text: str, pair: str | None, add_special_tokens: bool, truncation: Truncation, limit: int
@@ -114,7 +118,8 @@ class TokenizerCalls:
         ends = self.num_special_tokens_to_add(pair is not None) if add_special_tokens else 0
         ids, more = cut(ids, more, len(ids) + len(more or []) + ends - limit, truncation)
         built = self.build_inputs_with_special_tokens(ids, more) if add_special_tokens else ids + (more or [])
-        if len(built) > self.model_max_length and truncation is False:
+        if len(built) > self.model_max_length and truncation is False and not self._told_of_length:
+            self._told_of_length = True
             log.warning("a text has %d tokens, the model takes %d", len(built), self.model_max_length)
         if not add_special_tokens:
             return built, [0] * len(built)
@@ -165,12 +170,20 @@ class TokenizerCalls:
         return_attention_mask: bool | None = None,
         return_tensors: TensorKind | None = None,
     ) -> Batch:
-        """Rows of `input_ids` that were encoded before, as one batch; a list of encodings is joined first."""
+        """Rows that were encoded before, as one batch; a list of encodings is joined first.
+
+        Masks that come along are padded too, where the reference leaves an attention mask ragged;
+        other keys, such as labels, stay as they are.
+        """
         if not isinstance(encoded, Mapping):
-            encoded = {"input_ids": [one["input_ids"] for one in encoded]}
-        rows = [list(map(int, row)) for row in encoded["input_ids"]]
-        batch = self._batch(
-            [(row, [int(index in self.all_special_ids) for index in row]) for row in rows],
+            encoded = {name: [one[name] for one in encoded] for name in (encoded[0] if encoded else ())}
+        if "input_ids" not in encoded:
+            raise ValueError(f"pad needs input_ids, and was given {', '.join(encoded) or 'nothing'}")
+        alone = np.ndim(next(iter(encoded["input_ids"]), [])) == 0 and len(encoded["input_ids"]) > 0
+        values = {name: [value] if alone else list(value) for name, value in encoded.items()}
+        rows = [np.asarray(row).tolist() for row in values["input_ids"]]
+        batch = values | self._batch(
+            [(row, [0] * len(row)) for row in rows],
             padding,
             max_length,
             pad_to_multiple_of=pad_to_multiple_of,
@@ -180,31 +193,54 @@ class TokenizerCalls:
             return_special_tokens_mask=False,
             return_length=False,
         )
-        return to_tensors(batch, return_tensors, np.int64)
+        width = max(map(len, batch["input_ids"]), default=0)
+        side = self.padding_side if padding_side is None else padding_side
+        for name in PADDED_WITH.keys() & values.keys():
+            given = [np.asarray(row).tolist() for row in values[name]]
+            batch[name] = padded(given, width, PADDED_WITH[name], side)
+        if alone and return_tensors is None:
+            return Batch({name: value[0] for name, value in batch.items()})
+        return to_tensors(batch, return_tensors)
 
-    def build_inputs_with_special_tokens(self, ids: Ids, pair: Ids | None = None) -> Ids:
+    def build_inputs_with_special_tokens(self, token_ids_0: Ids, token_ids_1: Ids | None = None) -> Ids:
         """A </s>, or A </s> B </s>; an end token that is there already is not doubled."""
-        ended = ids if ids[-1:] == [self.eos_token_id] else [*ids, self.eos_token_id]
-        return ended if pair is None else ended + self.build_inputs_with_special_tokens(pair)
+        end = self.eos_token_id
+        ended = token_ids_0 if token_ids_0[-1:] == [end] else [*token_ids_0, end]
+        return ended if token_ids_1 is None else ended + self.build_inputs_with_special_tokens(token_ids_1)
 
     def get_special_tokens_mask(
-        self, ids: Ids, pair: Ids | None = None, already_has_special_tokens: bool = False
+        self, token_ids_0: Ids, token_ids_1: Ids | None = None, already_has_special_tokens: bool = False
     ) -> Ids:
         """1 where a special token is, or would be put by `build_inputs_with_special_tokens`."""
         if already_has_special_tokens:
-            return [int(index in self.all_special_ids) for index in ids]
-        mask = [0] * len(ids) + [1]
-        return mask if pair is None else mask + [0] * len(pair) + [1]
+            special = self.all_special_ids
+            return [int(index in special) for index in token_ids_0]
+        mask = [0] * len(token_ids_0) + [1]
+        return mask if token_ids_1 is None else mask + [0] * len(token_ids_1) + [1]
 
-    def create_token_type_ids_from_sequences(self, ids: Ids, pair: Ids | None = None) -> Ids:
+    def create_token_type_ids_from_sequences(self, token_ids_0: Ids, token_ids_1: Ids | None = None) -> Ids:
         """Zeros: SigLIP knows no types."""
-        return [0] * len(self.build_inputs_with_special_tokens(ids, pair))
+        return [0] * len(self.build_inputs_with_special_tokens(token_ids_0, token_ids_1))
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
         return 2 if pair else 1
 
-    def batch_decode(self, rows: Iterable[Any], *, skip_special_tokens: bool = False) -> list[str]:
-        return [self.decode(row, skip_special_tokens=skip_special_tokens) for row in rows]
+    def batch_decode(
+        self,
+        sequences: Iterable[Any],
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool = False,
+    ) -> list[str]:
+        return [self.decode(row, skip_special_tokens, clean_up_tokenization_spaces) for row in sequences]
+
+
+def texts_of(value: Any, name: str) -> list[Any]:
+    """One text or many as a list. Raises ValueError for anything else."""
+    texts = [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
+    wrong = next((type(one).__name__ for one in texts if not isinstance(one, str)), None)
+    if wrong is not None:
+        raise ValueError(f"{name} must be a string or a list of strings, not one of {wrong}")
+    return texts
 
 
 def truncation_of(truncation: Truncation | None, padding: Padding, max_length: int | None) -> Truncation:

@@ -141,3 +141,29 @@ def test_a_damaged_map_of_labels(tmp_path: Path) -> None:
         SiglipConfig.from_pretrained(write(tmp_path, model_type="siglip", id2label=["cat"]))
     with pytest.raises(CheckpointError, match=r"config\.json: "):
         SiglipConfig.from_pretrained(write(tmp_path, model_type="siglip", use_return_dict=1))
+
+
+@pytest.mark.parametrize("width", [48, 768, 1024])
+@pytest.mark.parametrize("projection", [None, 48, 768, 1024])
+def test_the_projection_survives_a_saved_file(tmp_path: Path, width: int, projection: int | None) -> None:
+    """A file without it means the width of the text tower, whatever the default width is."""
+    text = SiglipTextConfig(hidden_size=width, projection_size=projection)  # type: ignore[arg-type]
+    SiglipConfig(text_config=text).save_pretrained(tmp_path)
+    wanted = projection or width
+    assert SiglipConfig.from_pretrained(tmp_path).text_config.projection_size == wanted
+    assert SiglipTextConfig.from_pretrained(tmp_path).projection_size == wanted
+    assert transformers.SiglipConfig.from_pretrained(tmp_path).text_config.projection_size == wanted
+
+
+def test_a_tower_given_as_an_override(tmp_path: Path) -> None:
+    SiglipConfig().save_pretrained(tmp_path)
+    config = SiglipConfig.from_pretrained(tmp_path, text_config={"vocab_size": 5}, local_files_only=True)
+    assert config.text_config == SiglipTextConfig(vocab_size=5)
+    with pytest.raises(CheckpointError, match="vocab_size is 0 and must be"):
+        SiglipConfig.from_pretrained(tmp_path, text_config={"vocab_size": 0})
+
+
+def test_two_towers_with_labels_and_other_keys() -> None:
+    text, vision = SiglipTextConfig(), SiglipVisionConfig()
+    config = SiglipConfig.from_text_vision_configs(text, vision, num_labels=3, made_by="someone")
+    assert (config.num_labels, config.made_by) == (3, "someone")  # type: ignore[attr-defined]

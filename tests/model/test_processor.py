@@ -114,3 +114,16 @@ def test_the_fast_image_processor(tiny: Path, tmp_path: Path) -> None:
     again = SiglipProcessor.from_pretrained(tmp_path)
     assert again.image_processor == processor.image_processor
     assert processor(images=scene()).pixel_values.shape == (1, 3, 32, 32)
+
+
+def test_a_path_is_no_image(processor: SiglipProcessor) -> None:
+    """It must not be read as a text."""
+    for call in ({"images": "cat.png"}, {"text": "a cat", "images": ["cat.png"]}):
+        with pytest.raises(TypeError, match="images must be pictures or arrays, not strings"):
+            processor(**call)
+
+
+def test_decoding(processor: SiglipProcessor) -> None:
+    ids = processor(["a cat"], padding="max_length").input_ids
+    assert processor.decode(ids[0], True) == "a cat" == processor.decode(ids[0], skip_special_tokens=True)
+    assert processor.batch_decode(ids, True) == ["a cat"]

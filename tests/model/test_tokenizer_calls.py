@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 
 from siglip_model import SiglipTokenizer
 from tests.model.conftest import Equal
@@ -137,7 +139,8 @@ def test_refusals(
 def test_a_text_too_long_is_told(tokenizer: SiglipTokenizer, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         tokenizer("cat " * 100)
-    assert "the model takes 64" in caplog.text
+        tokenizer("cat " * 100)
+    assert caplog.text.count("the model takes 64") == 1
 
 
 def test_vocabulary(tokenizer: SiglipTokenizer, tmp_path: Path) -> None:
@@ -179,3 +182,62 @@ def test_sampling_draws_among_segmentations_of_the_canonical_text() -> None:
 def test_the_longer_of_two_added_tokens_is_taken(tokenizer: SiglipTokenizer) -> None:
     tokenizer.add_tokens(["glor", "glorp"])
     assert tokenizer.tokenize("a glorp") == ["▁a", "glorp"]
+
+
+ROWS = st.lists(
+    st.lists(st.tuples(st.integers(3, 300), st.integers(0, 1)), min_size=1, max_size=9),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(rows=ROWS, side=st.sampled_from(["left", "right"]), multiple=st.sampled_from([None, 4]))
+def test_padding_keeps_what_came_along(rows: Any, side: Any, multiple: int | None) -> None:
+    tokenizer = SiglipTokenizer(GOLDENS / "spiece.model", model_input_names=["input_ids"])
+    encoded = [
+        {"input_ids": [i for i, _ in row], "attention_mask": [m for _, m in row], "labels": n}
+        for n, row in enumerate(rows)
+    ]
+    batch = tokenizer.pad(encoded, pad_to_multiple_of=multiple, padding_side=side, return_tensors="np")
+    assert batch.labels.tolist() == list(range(len(rows)))
+    assert batch.input_ids.shape == batch.attention_mask.shape
+    for row, ids, mask in zip(rows, batch.input_ids, batch.attention_mask, strict=True):
+        place = slice(-len(row), None) if side == "left" else slice(len(row))
+        assert list(zip(ids[place], mask[place], strict=True)) == row
+        assert mask.sum() == sum(m for _, m in row)
+        assert (ids == 1).sum() == len(ids) - len(row)
+
+
+def test_padding_one_row(tokenizer: SiglipTokenizer) -> None:
+    alone = tokenizer.pad({"input_ids": [5, 6]}, padding="max_length", max_length=4)
+    assert alone == {"input_ids": [5, 6, 1, 1]}
+    encoded = [{"input_ids": [5, 6], "special_tokens_mask": [0, 1]}]
+    longer = {"input_ids": [5, 6, 7], "special_tokens_mask": [0, 0, 1]}
+    assert tokenizer.pad([*encoded, longer]).special_tokens_mask == [[0, 1, 1], [0, 0, 1]]
+    with pytest.raises(ValueError, match="pad needs input_ids, and was given ids"):
+        tokenizer.pad({"ids": [1]})
+
+
+def test_a_token_named_anew_is_used(tokenizer: SiglipTokenizer) -> None:
+    tokenizer.pad_token = "<unk>"
+    assert tokenizer.pad_token_id == 2
+    assert tokenizer(["a", "a b c"], padding=True).input_ids == [[264, 1, 2, 2, 2], [264, 464, 259, 293, 1]]
+    ids, _ = tokenizer.encode_batch(["a"], 4)
+    assert ids.tolist() == [[264, 1, 2, 2]]
+
+
+def test_arguments_by_name_and_place(tokenizer: SiglipTokenizer) -> None:
+    assert tokenizer.build_inputs_with_special_tokens(token_ids_0=[5], token_ids_1=[6]) == [5, 1, 6, 1]
+    assert tokenizer.get_special_tokens_mask(token_ids_0=[5], token_ids_1=[6]) == [0, 1, 0, 1]
+    assert tokenizer.create_token_type_ids_from_sequences(token_ids_0=[5], token_ids_1=[6]) == [0] * 4
+    assert tokenizer.encode("a", None, True, "max_length", True, 4) == [264, 1, 1, 1]
+    assert tokenizer.batch_encode_plus(["a"], True, "max_length", True, 4).input_ids == [[264, 1, 1, 1]]
+    assert tokenizer.batch_decode([[264, 1]], True) == ["a"] == tokenizer.batch_decode([[264, 1]], True, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"), [(None, "NoneType"), (3, "int"), (["a", 3], "int"), ([["a"]], "list")]
+)
+def test_what_is_no_text_is_refused(tokenizer: SiglipTokenizer, text: Any, kind: str) -> None:
+    with pytest.raises(ValueError, match=f"text must be a string or a list of strings, not one of {kind}"):
+        tokenizer(text)
