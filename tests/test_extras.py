@@ -27,7 +27,11 @@ DISTRIBUTION = {
     "huggingface_hub": "huggingface-hub",
 }
 # Taken only if the caller uses it already: a Pillow image as argument of the client.
-OPTIONAL = {"client": {"pillow", "siglip_model"}}
+OPTIONAL = {
+    "client": {"pillow", "siglip_model"},
+    # A setting asks for one, Parquet files for the other; each is an extra of its own.
+    "worker": {"flash_attn", "pyarrow"},
+}
 
 
 def declared(extra: str) -> set[str]:

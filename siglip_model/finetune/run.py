@@ -120,7 +120,10 @@ class Run:
 
     def _continue(self) -> None:
         digest = self.data.digest()
-        if self.recipe.resume and (state := saving.load_state(self.recipe.out, self.recipe, digest)):
+        state = None
+        if self.recipe.resume:
+            state = saving.load_state(self.recipe.out, self.recipe, digest, self.processes.world)
+        if state is not None:
             self.objective.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.done = state["done"]
@@ -233,6 +236,7 @@ class Run:
                 "bad": self.bad.reasons,
                 "recipe": self.recipe.deciding(),
                 "data": self.data.digest(),
+                "world": self.processes.world,
             }
             saving.save_state(self.recipe.out, state)
             saving.save_checkpoint(self.recipe.out, self.objective.model, self.processor)

@@ -25,7 +25,7 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     partial.replace(folder / STATE)
 
 
-def load_state(folder: Path, recipe: Recipe, data_digest: str) -> dict[str, Any] | None:
+def load_state(folder: Path, recipe: Recipe, data_digest: str, world: int) -> dict[str, Any] | None:
     """None where nothing was saved yet. Raises TrainingError for the state of another run."""
     if not (folder / STATE).is_file():
         return None
@@ -39,6 +39,8 @@ def load_state(folder: Path, recipe: Recipe, data_digest: str) -> dict[str, Any]
             raise TrainingError(
                 f"--resume: {flag} was {before} and is {value} now; the run must stay the same"
             )
+    if state["world"] != world:
+        raise TrainingError(f"--resume: the run began with {state['world']} processes, not with {world}")
     if state["data"] != data_digest:
         raise TrainingError("--resume: the data is not what the run began with")
     return state

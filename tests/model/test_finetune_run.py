@@ -168,3 +168,13 @@ def test_the_reference_loads_the_result(tiny: Path, data: Path, tmp_path: Path) 
     finetune(recipe_of(tiny, data, tmp_path / "out", steps=1))
     _, told = transformers.SiglipModel.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(told.values())
+
+
+def test_a_run_goes_on_with_as_many_processes_as_it_began(tiny: Path, data: Path, tmp_path: Path) -> None:
+    """Each draws its own share of a batch, so another number of them would draw other pairs."""
+    finetune(recipe_of(tiny, data, tmp_path / "out", steps=2))
+    path = tmp_path / "out" / "training_state.pt"
+    state = torch.load(path, weights_only=True)
+    torch.save(state | {"world": 2}, path)
+    with pytest.raises(TrainingError, match="--resume: the run began with 2 processes, not with 1"):
+        finetune(recipe_of(tiny, data, tmp_path / "out", steps=2, resume=True))

@@ -1,4 +1,4 @@
-"""A made-up word for red things is learned in seconds: what docs/training.md shows."""
+"""Made-up words for eight colours are learned in seconds: what docs/training.md shows."""
 
 from pathlib import Path
 from random import Random
@@ -17,12 +17,14 @@ from training.scenes import COLOURS, SHAPES, photograph, scene_of
 
 CHECKPOINT = Path("checkpoints/shapes")
 TEMPLATE = "a {} shape"
+# One for each colour; were only some of them new, the known others would give them away.
+NAMES = ("glorp", "blim", "fendle", "quoss", "ravik", "tummet", "zaddo", "wickle")
 
 
 def draw(folder: Path, count: int, seed: str) -> Path:
     rng = Random(seed)
-    for colour in COLOURS:
-        home = folder / ("glorp" if colour == "red" else colour)
+    for colour, name in zip(COLOURS, NAMES, strict=True):
+        home = folder / name
         home.mkdir(parents=True)
         for number in range(count):
             photograph(scene_of(rng, [(colour, rng.choice(SHAPES))])).save(home / f"{number}.png")
@@ -43,10 +45,10 @@ def accuracy(checkpoint: Path, fresh: Path) -> float:
 
 
 @pytest.mark.slow
-def test_glorp(tmp_path: Path) -> None:
+def test_new_words(tmp_path: Path) -> None:
     fresh = draw(tmp_path / "fresh", 20, "fresh")
     data = draw(tmp_path / "pictures", 40, "pictures")
-    assert accuracy(CHECKPOINT, fresh) < 0.8
+    assert accuracy(CHECKPOINT, fresh) < 0.3  # one in eight is chance
     recipe = recipe_of(
         *(CHECKPOINT, data, tmp_path / "out"),
         steps=50,
