@@ -7,6 +7,7 @@ import pytest
 import transformers
 
 from siglip_model import CheckpointError, SiglipConfig, SiglipTextConfig, SiglipVisionConfig
+from tests.model.conftest import Equal
 
 pytestmark = pytest.mark.parity(row="Configs")
 
@@ -16,7 +17,7 @@ def write(folder: Path, **values: object) -> Path:
     return folder
 
 
-def test_defaults_are_those_of_the_reference() -> None:
+def test_defaults_are_those_of_the_reference(equal: Equal) -> None:
     # The installed release dropped the two leftovers of CLIP that v4.50 still writes.
     pairs = [
         (SiglipTextConfig(), transformers.SiglipTextConfig()),
@@ -24,7 +25,7 @@ def test_defaults_are_those_of_the_reference() -> None:
     ]
     for ours, theirs in pairs:
         for name, value in vars(ours).items():
-            assert getattr(theirs, name) == value, name
+            equal(f"defaults of {type(ours).__name__}", value, getattr(theirs, name))
 
 
 def test_files_of_the_hub_leave_out_every_default(tmp_path: Path) -> None:
