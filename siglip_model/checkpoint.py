@@ -58,6 +58,7 @@ def load(
     attn_implementation: str,
     config: Any = None,
     allow_pickle: bool = False,
+    ignore_mismatched_sizes: bool = False,
 ) -> Model:
     folder = Path(folder)
     stored = _stored_type(kind, folder)
@@ -71,6 +72,8 @@ def load(
         raise CheckpointError(f"{folder / CONFIG}: {' '.join(str(error).split())}") from None
     standalone = stored != kind.whole_type
     found = _of_this_model(places(folder, allow_pickle=allow_pickle), kind.weight_prefixes, standalone)
+    if ignore_mismatched_sizes:
+        found = _without_misfits(found, model.fresh_weights())
     fresh = _fresh(model, found, folder)
     expected = {name: tensor for name, tensor in model.state_dict().items() if name not in fresh}
     state = _read(found, expected, folder, dtype, device)
@@ -122,6 +125,16 @@ def _of_this_model(
     if standalone:
         return dict(found)
     return {name: place for name, place in found.items() if name.startswith(prefixes)}
+
+
+def _without_misfits(found: Mapping[str, Place], fresh: Mapping[str, Tensor]) -> dict[str, Place]:
+    """Without the parts that may start at random, if any of them has another shape."""
+    for name in fresh.keys() & found.keys():
+        path, stored = found[name]
+        with opened(path) as (shapes, _):
+            if shapes[stored] != list(fresh[name].shape):
+                return {name: place for name, place in found.items() if name not in fresh}
+    return dict(found)
 
 
 def _fresh(model: Pretrained, found: Mapping[str, Place], folder: Path) -> dict[str, Tensor]:

@@ -135,6 +135,16 @@ def resolve(
     )
 
 
+def hub_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Takes `resolve`'s options out of those of a `from_pretrained`.
+
+    `trust_remote_code` goes too: no code of a checkpoint is ever run.
+    """
+    options.pop("trust_remote_code", None)
+    names = ("revision", "cache_dir", "token", "local_files_only")
+    return {name: options.pop(name) for name in names if name in options}
+
+
 def require(folder: Path, *names: str) -> None:
     """Raise CheckpointError naming those of `names` that `folder` lacks, or that are empty."""
     missing = [name for name in names if not (folder / name).is_file()]

@@ -22,6 +22,7 @@ from siglip_model.files import (
     IMAGE_PROCESSOR_CONFIG,
     PROCESSING_FILES,
     CheckpointError,
+    hub_options,
     read_image_config,
     resolve,
     write_json,
@@ -169,9 +170,9 @@ class ImageSettings:
         return processor
 
     @classmethod
-    def from_pretrained(cls, model: str | Path, *, revision: str | None = None, **overrides: Any) -> Self:
+    def from_pretrained(cls, model: str | Path, **overrides: Any) -> Self:
         """`model` is a folder or a hub id; `overrides` replace what its file says."""
-        folder = resolve(model, revision=revision, only=PROCESSING_FILES).folder
+        folder = resolve(model, only=PROCESSING_FILES, **hub_options(overrides)).folder
         values = read_image_config(folder)
         if not values:
             raise CheckpointError(f"{folder} lacks {IMAGE_PROCESSOR_CONFIG}")

@@ -51,6 +51,8 @@ class Pretrained(nn.Module):
         attn_implementation: str | None = None,
         low_cpu_mem_usage: bool | None = None,
         use_safetensors: bool = True,
+        ignore_mismatched_sizes: bool = False,
+        trust_remote_code: bool | None = None,
         **config_overrides: Any,
     ) -> Self:
         """`model` is a folder or a hub id. In evaluation mode.
@@ -62,6 +64,8 @@ class Pretrained(nn.Module):
         attn_implementation: "eager", "sdpa" (the default), "flash_attention_2", or "auto".
         low_cpu_mem_usage: accepted; memory is always mapped.
         use_safetensors: False also allows a pickled `pytorch_model.bin`, read with `weights_only`.
+        ignore_mismatched_sizes: a classifier of another size starts at random, as a missing one does.
+        trust_remote_code: accepted; no code of a checkpoint is ever run.
         config_overrides: fields of the configuration, for example num_labels.
 
         Raises CheckpointError: no weight may be missing, left over or of another shape.
@@ -94,6 +98,7 @@ class Pretrained(nn.Module):
             device=place,
             attn_implementation=attention,
             allow_pickle=not use_safetensors,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
         )
 
     def save_pretrained(
@@ -114,6 +119,9 @@ class Pretrained(nn.Module):
     def fresh_weights(self) -> dict[str, Tensor]:
         """Starting values of the weights that a checkpoint need not have."""
         return {}
+
+    def num_parameters(self, only_trainable: bool = False) -> int:
+        return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
 
     @property
     def device(self) -> torch.device:

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from siglip_model.auto import AutoImageProcessor, AutoTokenizer
 from siglip_model.batch import Batch, TensorKind
-from siglip_model.files import PROCESSING_FILES, resolve
+from siglip_model.files import PROCESSING_FILES, hub_options, resolve
 from siglip_model.tokenizer_calls import Padding, Truncation
 
 TEXT_OPTIONS = (
@@ -80,14 +80,15 @@ class SiglipProcessor:
         return texts
 
     @classmethod
-    def from_pretrained(
-        cls, model: str | Path, *, revision: str | None = None, use_fast: bool | None = None
-    ) -> Self:
+    def from_pretrained(cls, model: str | Path, *, use_fast: bool | None = None, **hub: Any) -> Self:
         """`model` is a folder or a hub id. Reads the layout of Transformers 4 and that of 5.
 
         use_fast: which image processor; None takes the kind that was saved.
+        hub: revision, cache_dir, token, local_files_only.
         """
-        folder = resolve(model, revision=revision, only=PROCESSING_FILES).folder
+        folder = resolve(model, only=PROCESSING_FILES, **hub_options(hub)).folder
+        if hub:
+            raise TypeError(f"SiglipProcessor.from_pretrained takes no {', '.join(hub)}")
         images = AutoImageProcessor.from_pretrained(folder, use_fast=use_fast)
         return cls(images, AutoTokenizer.from_pretrained(folder))
 

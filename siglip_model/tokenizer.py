@@ -23,6 +23,7 @@ from siglip_model.files import (
     TOKENIZER_JSON,
     VOCABULARY,
     CheckpointError,
+    hub_options,
     require,
     resolve,
 )
@@ -297,9 +298,9 @@ class SiglipTokenizer(TokenizerCalls):
         return str(text + self.sp_model.Decode(run)).strip()
 
     @classmethod
-    def from_pretrained(cls, model: str | Path, *, revision: str | None = None, **overrides: Any) -> Self:
+    def from_pretrained(cls, model: str | Path, **overrides: Any) -> Self:
         """`model` is a folder or a hub id; `overrides` replace what its files say."""
-        folder = resolve(model, revision=revision, only=PROCESSING_FILES).folder
+        folder = resolve(model, only=PROCESSING_FILES, **hub_options(overrides)).folder
         if not (folder / VOCABULARY).is_file() and (folder / TOKENIZER_JSON).is_file():
             raise CheckpointError(f"{folder} has {TOKENIZER_JSON} but no {VOCABULARY}: not SigLIP 1")
         require(folder, VOCABULARY)

@@ -20,6 +20,7 @@ from siglip_model.files import (
     TOKENIZER_CONFIG,
     TOKENIZER_JSON,
     CheckpointError,
+    hub_options,
     read_json,
     require,
     resolve,
@@ -183,9 +184,9 @@ class Siglip2Tokenizer(TokenizerCalls):
         return str(self._tokenizer.decode(row, skip_special_tokens=skip_special_tokens))
 
     @classmethod
-    def from_pretrained(cls, model: str | Path, *, revision: str | None = None, **overrides: Any) -> Self:
+    def from_pretrained(cls, model: str | Path, **overrides: Any) -> Self:
         """`model` is a folder or a hub id; `overrides` replace what its files say."""
-        folder = resolve(model, revision=revision, only=PROCESSING_FILES).folder
+        folder = resolve(model, only=PROCESSING_FILES, **hub_options(overrides)).folder
         require(folder, TOKENIZER_JSON)
         values = read_json(folder / SPECIAL_TOKENS) | read_json(folder / TOKENIZER_CONFIG)
         known = {name: values[name] for name in SETTINGS if values.get(name) is not None}
