@@ -58,6 +58,8 @@ class BaseConfig:
 
     def _keep(self, values: dict[str, Any]) -> None:
         for name, value in values.items():
+            if callable(getattr(type(self), name, None)):
+                raise ValueError(f"{name} is no setting, and no name for one of your own")
             setattr(self, name, value)
 
     def _check(self) -> None:

@@ -32,6 +32,8 @@ def lies_last(shape: Sequence[int], data_format: str | None) -> bool:
         wanted = "[H, W, 3]" if last else "[3, H, W]"
         wanted = wanted if data_format is not None else "[3, H, W] or [H, W, 3]"
         raise ValueError(f"an image array must be {wanted}, not {list(shape)}")
+    if 0 in shape:
+        raise ValueError(f"an image of shape {list(shape)} has no pixels")
     return last
 
 

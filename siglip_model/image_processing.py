@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 BICUBIC = int(Image.Resampling.BICUBIC)
+MAX_SIDE = 16_384  # far above what any model takes, and still a picture that memory holds
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -146,10 +147,14 @@ class ImageSettings:
 
     def check_size(self) -> None:
         """Raises ValueError for a size that the model cannot have."""
-        self.height_width  # noqa: B018  # raises
+        for side in self.height_width:
+            if not 1 <= side <= MAX_SIDE:
+                raise ValueError(f"size is {self.size!r} and each side must be 1 to {MAX_SIDE} pixels")
 
     def prepared(self, image: Image.Image) -> Image.Image:
         """RGB, in the way that the settings say."""
+        if 0 in image.size:
+            raise ValueError(f"an image of {image.size[0]} x {image.size[1]} has no pixels")
         if self.do_convert_rgb is False:
             if image.mode != "RGB":
                 raise ValueError(f"an image of mode {image.mode} needs do_convert_rgb")

@@ -68,6 +68,8 @@ class SiglipImageProcessorFast(ImageSettings):
             return Batch(pixel_values=pixels)
         if return_tensors not in ("pt", "np"):
             raise ValueError(f"return_tensors must be 'np', 'pt' or None, not {return_tensors!r}")
+        if not pixels:
+            raise ValueError("there is no image to make a tensor of")
         stacked = torch.stack(pixels)
         return Batch(pixel_values=stacked if return_tensors == "pt" else stacked.cpu().numpy())
 

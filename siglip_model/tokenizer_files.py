@@ -16,6 +16,16 @@ PLAIN_SETTINGS = (
     "padding_side",
 )
 TOKEN_SETTINGS = ("eos_token", "unk_token", "pad_token")
+KINDS: dict[str, type | tuple[type, ...]] = {
+    "model_max_length": (int, float),
+    "do_lower_case": bool,
+    "split_special_tokens": bool,
+    "model_input_names": list,
+    "sp_model_kwargs": dict,
+    "padding_side": str,
+}
+MAX_LENGTH = 1_000_000  # files say 1e30 for "not told"
+TRAINED_LENGTH = 64
 
 
 def read_tokenizer(folder: Path) -> dict[str, Any]:
@@ -23,7 +33,18 @@ def read_tokenizer(folder: Path) -> dict[str, Any]:
     values = read_json(folder / SPECIAL_TOKENS) | read_json(folder / TOKENIZER_CONFIG)
     known = {name: values[name] for name in PLAIN_SETTINGS if values.get(name) is not None}
     known |= {name: _content(values[name]) for name in TOKEN_SETTINGS if values.get(name) is not None}
+    for name, value in known.items():
+        if not isinstance(value, KINDS.get(name, str)):
+            raise CheckpointError(f"{folder / TOKENIZER_CONFIG}: {name} is {value!r}, of the wrong kind")
+    length = known.get("model_max_length", TRAINED_LENGTH)
+    if not length >= 1:
+        raise CheckpointError(
+            f"{folder / TOKENIZER_CONFIG}: model_max_length is {length} and must be above 0"
+        )
+    known["model_max_length"] = int(length) if length <= MAX_LENGTH else TRAINED_LENGTH
     extra = values.get("additional_special_tokens") or values.get("extra_special_tokens") or []
+    if not isinstance(extra, list):
+        raise CheckpointError(f"{folder / TOKENIZER_CONFIG}: additional_special_tokens must be a list")
     added = read_json(folder / ADDED_TOKENS) or _decoded(folder, values.get("added_tokens_decoder") or {})
     return known | {"additional_special_tokens": [_content(token) for token in extra], "added_tokens": added}
 
@@ -78,4 +99,4 @@ def _without_kind(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _content(token: Any) -> str:
-    return str(token["content"]) if isinstance(token, dict) else str(token)
+    return str(token.get("content")) if isinstance(token, dict) else str(token)
