@@ -17,6 +17,22 @@ def flatten_images(images: Any) -> list[Any]:
     return list(images) if getattr(images, "ndim", 3) == 4 else [images]
 
 
+def as_array(image: Any) -> npt.NDArray[Any]:
+    """An array, or a tensor on any device, as an array. Raises ValueError for anything else."""
+    if not hasattr(image, "__array__"):
+        raise ValueError(f"an image must be a Pillow image, an array or a tensor, not {type(image).__name__}")
+    return np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+
+
+def check_stackable(shapes: Sequence[Sequence[int]]) -> None:
+    """Raises ValueError unless the images can be one tensor."""
+    if not shapes:
+        raise ValueError("there is no image to make a tensor of")
+    if len(set(map(tuple, shapes))) > 1:
+        shown = " and ".join(str(list(shape)) for shape in sorted(set(map(tuple, shapes)))[:2])
+        raise ValueError(f"images of {shown} cannot be one tensor: do_resize must be on")
+
+
 def channels_are_last(data_format: str | None) -> bool:
     """Enumerations of other libraries are understood by their value."""
     name = str(getattr(data_format, "value", data_format))
@@ -47,7 +63,7 @@ def is_unit_range(array: npt.NDArray[Any]) -> bool:
     if array.dtype == np.uint8:
         return False
     low, high = array.min(), array.max()
-    if np.allclose(array, array.astype(int)) and low >= 0 and high <= 255:
+    if low >= 0 and high <= 255 and np.allclose(array, array.astype(int)):
         return False
     if low >= 0 and high <= 1:
         return True

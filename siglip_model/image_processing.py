@@ -7,9 +7,8 @@
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import KW_ONLY, MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -28,8 +27,10 @@ from siglip_model.files import (
     write_json,
 )
 from siglip_model.image_arrays import (
+    as_array,
     as_channels_last,
     channels_are_last,
+    check_stackable,
     eight_bits,
     flatten_images,
     is_unit_range,
@@ -86,13 +87,24 @@ def normalize(pixels: Floats, mean: Sequence[float] | float, std: Sequence[float
     return (pixels - _by_channel(mean)) / _by_channel(std)
 
 
+def are_finite(value: Any, most: int) -> bool:
+    """Is `value` one number, or `most` of them?"""
+    try:
+        numbers = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return False
+    return numbers.shape in ((), (most,)) and bool(np.isfinite(numbers).all())
+
+
 def _by_channel(values: Sequence[float] | float) -> Floats:
     return np.asarray(values, dtype=np.float32).reshape(-1, 1, 1)
 
 
-@dataclass(kw_only=True)
+@dataclass
 class ImageSettings:
     """What `preprocessor_config.json` says, for the image processor of either kind.
+
+    None stands for the default, here and in a call.
 
     size: {"height": h, "width": w}; one number is both. Pictures are squashed to it, never cropped.
     resample: a filter of Pillow, 0 nearest, 2 bilinear, 3 bicubic.
@@ -104,7 +116,6 @@ class ImageSettings:
         divides 16-bit values by 256.
     """
 
-    do_convert_rgb: bool | None = None
     do_resize: bool = True
     size: Any = field(default_factory=lambda: {"height": 224, "width": 224})
     resample: int = BICUBIC
@@ -113,12 +124,17 @@ class ImageSettings:
     do_normalize: bool = True
     image_mean: Sequence[float] | float = field(default_factory=lambda: [0.5, 0.5, 0.5])
     image_std: Sequence[float] | float = field(default_factory=lambda: [0.5, 0.5, 0.5])
+    do_convert_rgb: bool | None = None
+    _: KW_ONLY
     alpha: Alpha = "drop"
     sixteen_bit: SixteenBit = "clip"
 
     model_input_names: ClassVar[list[str]] = ["pixel_values"]
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            if getattr(self, item.name) is None and item.default_factory is not MISSING:
+                setattr(self, item.name, item.default_factory())
         if isinstance(self.size, int):
             self.size = {"height": self.size, "width": self.size}
         for name, allowed in (("alpha", get_args(Alpha)), ("sixteen_bit", get_args(SixteenBit))):
@@ -138,18 +154,29 @@ class ImageSettings:
         self.check_size()
         if self.resample not in range(6):
             raise ValueError(f"resample is {self.resample!r} and must be one of Pillow's filters, 0 to 5")
-        for name in ("rescale_factor", "image_mean", "image_std"):
+        for name, most in (("rescale_factor", 1), ("image_mean", 3), ("image_std", 3)):
             value = getattr(self, name)
-            numbers = value if isinstance(value, list | tuple) and len(value) == 3 else [value]
-            usable = all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
-            if not usable or (name == "image_std" and 0 in numbers):
-                raise ValueError(f"{name} is {value!r} and must be finite, one number or three, no divisor 0")
+            usable = are_finite(value, most) and not (name == "image_std" and 0 in np.ravel(value))
+            if not usable:
+                numbers = "one finite number" + (" or three" if most == 3 else "")
+                raise ValueError(
+                    f"{name} is {value!r} and must be {numbers}{', not 0' * (name == 'image_std')}"
+                )
 
     def check_size(self) -> None:
         """Raises ValueError for a size that the model cannot have."""
         for side in self.height_width:
             if not 1 <= side <= MAX_SIDE:
                 raise ValueError(f"size is {self.size!r} and each side must be 1 to {MAX_SIDE} pixels")
+
+    def for_call(self, overrides: Mapping[str, Any]) -> Self:
+        """These settings with those of one call, checked; None changes nothing, as in the reference."""
+        given: dict[str, Any] = {
+            name: getattr(self, name, None) if value is None else value for name, value in overrides.items()
+        }
+        settings = replace(self, **given) if given else self
+        settings.check_numbers()
+        return settings
 
     def prepared(self, image: Image.Image) -> Image.Image:
         """RGB, in the way that the settings say."""
@@ -232,13 +259,14 @@ class SiglipImageProcessor(ImageSettings):
         channels are is guessed unless `input_data_format` says it. An unsigned byte is a pixel;
         other arrays must lie in 0 to 1, or hold whole numbers up to 255 (16-bit ones may be scaled).
         """
-        settings = replace(self, **overrides) if overrides else self
+        settings = self.for_call(overrides)
         last = channels_are_last(data_format)
         pixels = [settings._process(image, input_data_format) for image in flatten_images(images)]
         if last:
             pixels = [np.ascontiguousarray(values.transpose(1, 2, 0)) for values in pixels]
         if return_tensors is None:
             return Batch(pixel_values=pixels)
+        check_stackable([values.shape for values in pixels])
         return to_tensors({"pixel_values": pixels}, return_tensors)
 
     def _process(self, image: Any, input_data_format: str | None) -> npt.NDArray[Any]:
@@ -255,7 +283,7 @@ class SiglipImageProcessor(ImageSettings):
             return channels_first(
                 resize(picture, self.height_width, self.resample) if self.do_resize else picture
             )
-        array = as_channels_last(np.asarray(image), input_data_format)
+        array = as_channels_last(as_array(image), input_data_format)
         if self.sixteen_bit == "scale":
             array = eight_bits(array)
         if not self.do_resize:

@@ -1,7 +1,7 @@
 """The image processor in plain torch, on any device: pictures of one size are processed together."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ from torch import Tensor
 
 from siglip_model.batch import Batch, TensorKind
 from siglip_model.image_arrays import (
+    as_array,
     as_channels_last,
     channels_are_last,
+    check_stackable,
     eight_bits,
     flatten_images,
     lies_last,
@@ -55,7 +57,7 @@ class SiglipImageProcessorFast(ImageSettings):
         `overrides` replace settings for this call. The result is one float32 tensor [n, 3, H, W] with
         `return_tensors="pt"`, and a list of tensors without. `device` None works where the images are.
         """
-        settings = replace(self, **overrides) if overrides else self
+        settings = self.for_call(overrides)
         if channels_are_last(data_format):
             raise ValueError("the fast image processor gives channels_first only")
         tensors = [settings._tensor(image, input_data_format, device) for image in flatten_images(images)]
@@ -68,8 +70,7 @@ class SiglipImageProcessorFast(ImageSettings):
             return Batch(pixel_values=pixels)
         if return_tensors not in ("pt", "np"):
             raise ValueError(f"return_tensors must be 'np', 'pt' or None, not {return_tensors!r}")
-        if not pixels:
-            raise ValueError("there is no image to make a tensor of")
+        check_stackable([values.shape for values in pixels])
         stacked = torch.stack(pixels)
         return Batch(pixel_values=stacked if return_tensors == "pt" else stacked.cpu().numpy())
 
@@ -81,7 +82,7 @@ class SiglipImageProcessorFast(ImageSettings):
             last = lies_last(image.shape, input_data_format)
             tensor = image.permute(2, 0, 1) if last else image
         else:
-            array = np.asarray(image)
+            array = as_array(image)
             array = eight_bits(array) if self.sixteen_bit == "scale" else array
             tensor = torch.from_numpy(np.array(as_channels_last(array, input_data_format)))
             tensor = tensor.permute(2, 0, 1)

@@ -5,7 +5,7 @@ to_rgb -> resize (whole patches, at most max_num_patches) -> rescale -> normaliz
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from siglip_model.batch import Batch, TensorKind, to_tensors
-from siglip_model.image_arrays import as_channels_last, flatten_images
+from siglip_model.image_arrays import as_array, as_channels_last, flatten_images
 from siglip_model.image_processing import Floats, ImageSettings, SiglipImageProcessor
 
 BILINEAR = int(Image.Resampling.BILINEAR)
@@ -63,8 +63,7 @@ class Siglip2ImageProcessor(ImageSettings):
 
         Without `return_tensors` each is a list with one entry per image.
         """
-        settings = replace(self, **overrides) if overrides else self
-        settings.check_size()
+        settings = self.for_call(overrides)
         rows, masks, grids = [], [], []
         for image in flatten_images(images):
             pixels = settings._pixels(image, input_data_format)
@@ -99,7 +98,7 @@ class Siglip2ImageProcessor(ImageSettings):
 def height_and_width(image: Any, input_data_format: str | None) -> Sequence[int]:
     if isinstance(image, Image.Image):
         return image.height, image.width
-    return as_channels_last(np.asarray(image), input_data_format).shape[:2]
+    return as_channels_last(as_array(image), input_data_format).shape[:2]
 
 
 def size_in_pixels(height: int, width: int, patch_size: int, max_num_patches: int) -> tuple[int, int]:

@@ -49,15 +49,93 @@ def test_values_out_of_range_are_refused(value: float) -> None:
         SMALL(np.stack([np.full((4, 4), value), np.full((4, 4), 1.5), np.full((4, 4), 2.0)]))
 
 
-@pytest.mark.parametrize("size", [[224], {"shortest_edge": 224}, {"height": 224}, None])
+@pytest.mark.parametrize("size", [[224], {"shortest_edge": 224}, {"height": 224}])
 def test_a_size_other_than_height_and_width_is_refused(size: object) -> None:
     with pytest.raises((ValueError, TypeError), match="size"):
         SiglipImageProcessor(size=size)(scene())  # type: ignore[arg-type]
 
 
-def test_unknown_settings_are_refused() -> None:
+@pytest.mark.parametrize("value", [{"height": 1, "width": 1}, None])
+def test_unknown_settings_are_refused(value: object) -> None:
     with pytest.raises(TypeError, match="sise"):
-        SMALL(scene(), sise={"height": 1, "width": 1})
+        SMALL(scene(), sise=value)
+
+
+SETTINGS = [
+    "do_resize",
+    "size",
+    "resample",
+    "do_rescale",
+    "rescale_factor",
+    "do_normalize",
+    "image_mean",
+    "image_std",
+]
+
+
+@pytest.mark.parametrize("kind", [SiglipImageProcessor, SiglipImageProcessorFast])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_none_stands_for_the_setting(kind: type[SiglipImageProcessor], name: str) -> None:
+    """Code that passes every argument on writes None for those that nobody gave."""
+    processor = kind(size=8)
+    wanted = processor(scene(), return_tensors="np").pixel_values
+    np.testing.assert_array_equal(
+        processor(scene(), return_tensors="np", **{name: None}).pixel_values, wanted
+    )
+
+
+def test_settings_by_position_are_those_of_the_reference() -> None:
+    processor = SiglipImageProcessor(
+        False, {"height": 4, "width": 5}, 2, False, 0.5, False, [0.1] * 3, [0.2] * 3
+    )
+    values = processor.to_dict()
+    assert [values[name] for name in SETTINGS] == [
+        False,
+        {"height": 4, "width": 5},
+        2,
+        False,
+        0.5,
+        False,
+        [0.1] * 3,
+        [0.2] * 3,
+    ]
+    assert SiglipImageProcessor(size=None, image_mean=None) == SiglipImageProcessor()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [SiglipImageProcessor, SiglipImageProcessorFast])
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"image_mean": [0.5, 0.5]},
+        {"image_std": 0},
+        {"image_std": [1, 0, 1]},
+        {"rescale_factor": float("nan")},
+        {"rescale_factor": [1, 1, 1]},
+        {"image_mean": "half"},
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused_by_name(
+    kind: type[SiglipImageProcessor], numbers: dict[str, object]
+) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(numbers))} is .* and must be one finite number"):
+        kind()(scene(), **numbers)
+
+
+@pytest.mark.parametrize("kind", [SiglipImageProcessor, SiglipImageProcessorFast])
+def test_what_is_no_image_is_refused_by_its_type(kind: type[SiglipImageProcessor]) -> None:
+    for given, name in (("a.png", "str"), ([scene(), None], "NoneType"), ([[1.0]], "float")):
+        with pytest.raises(ValueError, match=f"must be a Pillow image, an array or a tensor, not {name}"):
+            kind()(given)
+    with pytest.raises(ValueError, match="there is no image"):
+        kind()([], return_tensors="pt")
+    with pytest.raises(ValueError, match=r"\[3, 20, 30\] and \[3, 30, 20\] cannot be one tensor"):
+        kind()([scene(30, 20), scene(20, 30)], do_resize=False, return_tensors="pt")
+
+
+def test_a_tensor_of_a_computation_is_read() -> None:
+    array = np.asarray(scene()) / 255
+    computed = torch.tensor(array, requires_grad=True) * 1
+    np.testing.assert_array_equal(SMALL(computed).pixel_values[0], SMALL(array).pixel_values[0])
 
 
 def test_kinds_of_output() -> None:
