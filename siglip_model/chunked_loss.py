@@ -4,15 +4,14 @@ The gradients are computed beside the loss and each chunk's logits are forgotten
 O(chunk_size x texts) where automatic differentiation would keep all logits.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from siglip_model.loss import at_least_float32
+from siglip_model.loss import at_least_float32, refuse_second_derivatives, softplus_
 
 CHUNK_SIZE = 1024
 
@@ -103,10 +102,11 @@ def add_pairs(
     for start in range(0, len(images), chunk_size):
         rows = slice(start, start + chunk_size)
         scaled = (images[rows] @ texts.t()).mul_(scale)  # [chunk, m]
-        z = scaled + logit_bias
         together = image_groups[rows, None] == text_groups[None, :]
-        sums.total += F.softplus(z).sum() - z[together].sum()
-        dz = z.sigmoid_().sub_(together.to(z.dtype))
+        signs = torch.where(together, -1.0, 1.0).to(scaled.dtype)
+        z = (scaled + logit_bias).mul_(signs)
+        dz = z.sigmoid().mul_(signs)
+        sums.total += softplus_(z).sum()
         sums.logit_scale += torch.dot(dz.flatten(), scaled.flatten())
         sums.logit_bias += dz.sum()
         dz.mul_(scale)
@@ -127,16 +127,21 @@ class _ChunkedLoss(torch.autograd.Function):
         chunk_size: int,
     ) -> Tensor:
         inputs = (images, texts, logit_scale, logit_bias)
-        with torch.autocast(images.device.type, enabled=False):
+        with without_autocast(images.device):
             x, y, scale, bias = exact(inputs)
             sums = Gradients.zeros(x, y)
             add_pairs(sums, x, y, scale, bias, image_groups, text_groups, chunk_size)
         return keep(ctx, sums, inputs, len(images))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         return *scaled_gradients(ctx, upstream), None, None, None
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()  # a device of shapes only, say
 
 
 def exact(tensors: tuple[Tensor, ...]) -> list[Tensor]:
@@ -146,19 +151,24 @@ def exact(tensors: tuple[Tensor, ...]) -> list[Tensor]:
 
 
 def keep(ctx: Any, sums: Gradients, inputs: tuple[Tensor, ...], count: int) -> Tensor:
-    """Saves the gradients of the loss, in the inputs' own types and shapes, and gives the loss."""
+    """Saves the gradients of the loss and gives the loss.
+
+    They stay wide until the upstream gradient is in them: a loss scale must come before float16.
+    """
     gradients = (sums.images, sums.texts, sums.logit_scale, sums.logit_bias)
     ctx.save_for_backward(
         *(
-            gradient.div_(count).to(given.dtype).reshape(given.shape)
+            gradient.div_(count).reshape(given.shape)
             for gradient, given in zip(gradients, inputs, strict=True)
         )
     )
+    ctx.dtypes = [given.dtype for given in inputs]
     return sums.total / count
 
 
 def scaled_gradients(ctx: Any, upstream: Tensor) -> list[Tensor | None]:
+    refuse_second_derivatives()
     return [
-        (gradient * upstream).to(gradient.dtype) if needed else None
-        for gradient, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
+        (gradient * upstream).to(dtype) if needed else None
+        for gradient, dtype, needed in zip(ctx.saved_tensors, ctx.dtypes, ctx.needs_input_grad, strict=False)
     ]

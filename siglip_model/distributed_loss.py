@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from siglip_model.chunked_loss import (
     CHUNK_SIZE,
@@ -23,6 +22,7 @@ from siglip_model.chunked_loss import (
     groups_of,
     keep,
     scaled_gradients,
+    without_autocast,
 )
 
 Group = Any  # a torch.distributed.ProcessGroup, or None for all processes
@@ -59,8 +59,8 @@ def ring_sigmoid_loss(
             chunk_size=chunk_size,
         )
     given = image_groups is not None
+    check_equal_batches(image_embeds, text_embeds, image_groups, text_groups, group)
     image_groups, text_groups = groups_of(image_embeds, text_embeds, image_groups, text_groups)
-    check_equal_batches(image_embeds, text_embeds, group)
     if not given:  # number the pairs of all processes
         first = dist.get_rank(group) * len(image_embeds)
         image_groups, text_groups = image_groups + first, text_groups + first
@@ -70,15 +70,26 @@ def ring_sigmoid_loss(
     return loss
 
 
-def check_equal_batches(images: Tensor, texts: Tensor, group: Group) -> None:
-    """A neighbour that expects another size would wait for ever."""
-    mine = torch.tensor([len(images), len(texts), images.shape[1]], device=images.device)
-    all_sizes = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(all_sizes, mine, group=group)
-    sizes = [tuple(size.tolist()) for size in all_sizes]
-    if len(set(sizes)) > 1:
-        shown = ", ".join(f"{n} images and {m} texts of width {d}" for n, m, d in sizes)
-        raise ValueError(f"every process needs a batch of the same size; by rank they have {shown}")
+def check_equal_batches(
+    images: Tensor, texts: Tensor, image_groups: Tensor | None, text_groups: Tensor | None, group: Group
+) -> None:
+    """First of all: a process that stops alone, for whatever is wrong, leaves the others waiting for ever."""
+    given = [-1 if groups is None else len(groups) for groups in (image_groups, text_groups)]
+    sizes = [len(images), len(texts), images.shape[-1], texts.shape[-1], *given]
+    mine = torch.tensor(sizes, device=images.device)
+    gathered = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(gathered, mine, group=group)
+    by_rank = [described(*size.tolist()) for size in gathered]
+    if len(set(by_rank)) > 1:
+        raise ValueError(
+            f"every process needs a batch of the same size; by rank they have {', '.join(by_rank)}"
+        )
+
+
+def described(n: int, m: int, width: int, text_width: int, image_groups: int, text_groups: int) -> str:
+    widths = f"{width}" if width == text_width else f"{width} and {text_width}"
+    groups = "" if image_groups == text_groups == -1 else f" in {image_groups} and {text_groups} groups"
+    return f"{n} images and {m} texts of width {widths}{groups.replace('-1', 'no')}"
 
 
 class _RingLoss(torch.autograd.Function):
@@ -95,7 +106,7 @@ class _RingLoss(torch.autograd.Function):
         group: Group,
     ) -> Tensor:
         inputs = (images, texts, logit_scale, logit_bias)
-        with torch.autocast(images.device.type, enabled=False):
+        with without_autocast(images.device):
             x, y, scale, bias = exact(inputs)
             sums = Gradients.zeros(x, y)
             for stops_left in reversed(range(dist.get_world_size(group))):
@@ -107,7 +118,6 @@ class _RingLoss(torch.autograd.Function):
         return keep(ctx, sums, inputs, len(images))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         return *scaled_gradients(ctx, upstream), None, None, None, None
 

@@ -98,6 +98,10 @@ def unequal_batches_are_refused_everywhere(rank: int, group: Any) -> None:
     tensors = embeddings(LOCAL + rank, LOCAL + rank)
     with pytest.raises(ValueError, match=f"same size; by rank they have {LOCAL} images.*{LOCAL + 1} images"):
         ring_sigmoid_loss(*tensors, group=group)
+    groups = torch.arange(LOCAL)
+    given = {"image_groups": groups, "text_groups": groups} if rank == 0 else {}
+    with pytest.raises(ValueError, match=f"same size.* in {LOCAL} and {LOCAL} groups"):
+        ring_sigmoid_loss(*embeddings(LOCAL, LOCAL), group=group, **given)
 
 
 def a_model_learns_what_one_process_would_teach_it(

@@ -93,6 +93,48 @@ def test_half_precision_logits_are_summed_in_float32(dtype: torch.dtype) -> None
     assert loss.dtype == torch.float32 and logits.grad is not None and logits.grad.dtype == dtype
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_trained_model_s_small_loss_is_exact(chunked: bool) -> None:
+    """True pairs at 17, false ones at -30: a difference of large sums would be noise or zero."""
+    x = torch.eye(64).requires_grad_()
+    scale, bias = torch.tensor([math.log(47.3)]), torch.tensor([-30.0])
+    logits = logits_of(x, x, scale, bias).detach().requires_grad_()
+    exact = written_out(logits.double(), torch.eye(64, dtype=torch.bool))
+    loss = chunked_sigmoid_loss(x, x, scale, bias) if chunked else sigmoid_loss(logits)
+    torch.testing.assert_close(loss.double(), exact, rtol=1e-5, atol=0)
+    if not chunked:
+        (gradient,), (wanted,) = torch.autograd.grad(loss, logits), torch.autograd.grad(exact, logits)
+        torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=0)
+
+
+def test_a_loss_scale_reaches_gradients_before_they_are_halved() -> None:
+    """Of 64 improbable pairs float16 holds no gradient, 65,536 times it does."""
+    tensors = [tensor.detach() for tensor in embeddings(64, 64, dtype=torch.float32)]
+    scale, bias = torch.tensor([0.0]), torch.tensor([-14.0])
+    groups = {"image_groups": torch.arange(64), "text_groups": torch.arange(64) + 100}
+    gradients = []
+    for dtype in (torch.float16, torch.float32):
+        x, y = (tensor.half().to(dtype).requires_grad_() for tensor in tensors[:2])
+        (65_536 * chunked_sigmoid_loss(x, y, scale, bias, **groups)).backward()
+        gradients.append(x.grad)
+    torch.testing.assert_close(gradients[0].float(), gradients[1], rtol=1e-3, atol=1e-7)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "targets", [torch.eye(4, dtype=torch.long), torch.eye(4), torch.eye(3).bool(), torch.ones(4).bool()]
+)
+def test_targets_other_than_booleans_of_every_pair_are_refused(targets: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"targets must be torch\.bool \[4, 4\], not"):
+        sigmoid_loss(torch.randn(4, 4), targets)
+
+
+def test_second_derivatives_are_refused_and_not_zero() -> None:
+    x, y, scale, bias = embeddings(5, 5)
+    for loss in (sigmoid_loss(logits_of(x, y, scale, bias)), chunked_sigmoid_loss(x, y, scale, bias)):
+        with pytest.raises(NotImplementedError, match="no second derivatives"):
+            torch.autograd.grad(loss, x, create_graph=True)
+
+
 def test_one_buffer_beside_the_logits_is_kept() -> None:
     kept = list[int]()
     logits = torch.randn(50, 50, requires_grad=True)
