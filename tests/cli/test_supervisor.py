@@ -189,18 +189,17 @@ def test_signal_handlers_are_put_back() -> None:
 
 
 PARENT = """
-import os, subprocess, sys, time
+import subprocess, sys, time
 from siglip_cli.lifeline import lifeline
 code = '''
-import time
+import os, time
 from siglip_cli.lifeline import end_with_stdin
 end_with_stdin()
-print("up", flush=True)
+os.write(1, f"{os.getpid()}{os.linesep}".encode())  # a whole line, whatever the other child writes
 time.sleep(600)
 '''
 with lifeline() as stdin:
     children = [subprocess.Popen([sys.executable, "-c", code], stdin=stdin) for _ in range(2)]
-    print(*[child.pid for child in children], flush=True)
     time.sleep(600)
 """
 
@@ -208,8 +207,7 @@ with lifeline() as stdin:
 def test_children_end_when_their_parent_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout
-        lines = [parent.stdout.readline().split() for _ in range(3)]
-        pids = {int(word) for line in lines for word in line if word != "up"}
+        pids = {int(parent.stdout.readline()) for _ in range(2)}
         were_alive = [alive(pid) for pid in pids]
         parent.kill()
     with killed_afterwards(pids):
