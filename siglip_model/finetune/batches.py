@@ -7,8 +7,10 @@ processes can make batches in any order.
 import hashlib
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,6 +62,13 @@ class Maker:
             bad,
         )
 
+    def tried(self, indices: Sequence[int], rng: Random | None = None) -> "Batch | TrainingError":
+        """The error is a value, which comes from another process without that one's traceback."""
+        try:
+            return self.make(indices, rng)
+        except TrainingError as error:
+            return error
+
     def _readable(self, index: int, bad: dict[str, str]) -> tuple[Pair, np.ndarray, int]:
         for number in range(min(len(self.pairs), self.most_bad + 1)):
             pair = self.pairs[(index + number) % len(self.pairs)]
@@ -78,7 +87,7 @@ def _hash(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little", signed=True)
 
 
-class TrainingBatches(Dataset[Batch]):
+class TrainingBatches(Dataset["Batch | TrainingError"]):
     """This process's part of every step's batch."""
 
     def __init__(self, maker: Maker, seed: int, batch_size: int, rank: int, world: int) -> None:
@@ -86,13 +95,13 @@ class TrainingBatches(Dataset[Batch]):
         self.rank, self.world = rank, world
         self._order: tuple[int, Tensor] | None = None
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> "Batch | TrainingError":
         steps = len(self.maker.pairs) // self.batch_size
         epoch, place = divmod(step, steps)
         size = self.batch_size // self.world
         first = place * self.batch_size + self.rank * size
         indices = self._shuffled(epoch)[first : first + size].tolist()
-        return self.maker.make(indices, Random(f"{self.seed}/{step}/{first}"))
+        return self.maker.tried(indices, Random(f"{self.seed}/{step}/{first}"))
 
     def _shuffled(self, epoch: int) -> Tensor:
         if self._order is None or self._order[0] != epoch:
@@ -101,30 +110,45 @@ class TrainingBatches(Dataset[Batch]):
         return self._order[1]
 
 
-class InOrder(Dataset[Batch]):
+class InOrder(Dataset["Batch | TrainingError"]):
     """All pairs in their order, for evaluation; of several captions the first."""
 
     def __init__(self, maker: Maker, batch_size: int) -> None:
         self.maker, self.batch_size = maker, batch_size
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> "Batch | TrainingError":
         first = index * self.batch_size
         count = min(self.batch_size, len(self.maker.pairs) - first)
-        return self.maker.make(range(first, first + count))
+        return self.maker.tried(range(first, first + count))
 
 
-def stream(batches: Dataset[Batch], indices: Sequence[int], workers: int) -> Iterator[Batch]:
+@contextmanager
+def stream(
+    batches: "Dataset[Batch | TrainingError]", indices: Sequence[int], workers: int
+) -> Iterator[Iterator[Batch]]:
     """Spawned, because a forked process inherits the locks of torch's threads."""
-    return iter(
-        DataLoader(
-            batches,
-            batch_size=None,
-            sampler=indices,
-            num_workers=workers,
-            multiprocessing_context="spawn" if workers else None,
-            worker_init_fn=_ignore_signals if workers else None,
-        )
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=indices,
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=_ignore_signals if workers else None,
     )
+    made: Any = iter(loader)
+    try:
+        yield map(_raised, made)
+    finally:
+        if workers:
+            # An error's traceback keeps the iterator alive, and so its processes, which ignore SIGTERM:
+            # the interpreter would wait for them for ever.
+            made._shutdown_workers()
+
+
+def _raised(made: "Batch | TrainingError") -> Batch:
+    if isinstance(made, TrainingError):
+        raise made
+    return made
 
 
 def _ignore_signals(worker: int) -> None:

@@ -12,6 +12,7 @@ from siglip_model.finetune.processes import Processes
 from siglip_model.scoring import fill
 
 PICTURES_AT_ONCE = 64
+TEXTS_AT_ONCE = 256
 RANKS = (1, 5, 10)
 Scores = dict[str, float]
 
@@ -23,10 +24,12 @@ def evaluate(objective: Objective, maker: Maker, data: Data, template: str, proc
     objective.eval()
     try:
         images, texts, same, right = _vectors(objective, maker, data, processes)
+        scores: Scores = {"pairs": len(images)}  # without those whose picture cannot be read
         if data.labels:
             prompts = [fill(template, label) for label in data.labels]
-            return {"zero_shot": zero_shot(images, _labels(objective, maker, prompts, processes), right)}
-        return retrieval(images, texts, group_numbers(same))
+            labels = _labels(objective, maker, prompts, processes)
+            return scores | {"zero_shot": zero_shot(images, labels, right)}
+        return scores | retrieval(images, texts, group_numbers(same))
     finally:
         objective.train(was_training)
 
@@ -38,18 +41,19 @@ def _vectors(
     numbers = {label: number for number, label in enumerate(data.labels)}
     blocks = range(processes.rank, -(-len(data.pairs) // PICTURES_AT_ONCE), processes.world)
     mine = []
-    for block, batch in zip(blocks, stream(InOrder(maker, PICTURES_AT_ONCE), blocks, 0), strict=True):
-        first = block * PICTURES_AT_ONCE
-        pairs = data.pairs[first : first + PICTURES_AT_ONCE]
-        right = torch.tensor([numbers.get(pair.label or "", -1) for pair in pairs])
-        usable = torch.tensor([pair.name not in batch.bad for pair in pairs])
-        parts = (
-            objective.image_embeds(batch.pixel_values.to(processes.device)).cpu(),
-            objective.text_embeds(batch.input_ids.to(processes.device)).cpu(),
-            batch.same,
-            right,
-        )
-        mine.append((block, [part[usable] for part in parts]))
+    with stream(InOrder(maker, PICTURES_AT_ONCE), blocks, 0) as batches:
+        for block, batch in zip(blocks, batches, strict=True):
+            first = block * PICTURES_AT_ONCE
+            pairs = data.pairs[first : first + PICTURES_AT_ONCE]
+            right = torch.tensor([numbers.get(pair.label or "", -1) for pair in pairs])
+            usable = torch.tensor([pair.name not in batch.bad for pair in pairs])
+            parts = (
+                objective.image_embeds(batch.pixel_values.to(processes.device)).cpu(),
+                objective.text_embeds(batch.input_ids.to(processes.device)).cpu(),
+                batch.same,
+                right,
+            )
+            mine.append((block, [part[usable] for part in parts]))
     gathered = sorted((part for parts in processes.gather_objects(mine) for part in parts), key=itemgetter(0))
     columns = zip(*(tensors for _, tensors in gathered), strict=True)
     images, texts, same, right = (torch.cat(column) for column in columns)
@@ -58,7 +62,8 @@ def _vectors(
 
 def _labels(objective: Objective, maker: Maker, prompts: list[str], processes: Processes) -> Tensor:
     ids, _ = maker.processor.tokenizer.encode_batch(prompts, maker.text_length)
-    return objective.text_embeds(torch.from_numpy(ids).long().to(processes.device)).cpu()
+    batches = torch.split(torch.from_numpy(ids).long(), TEXTS_AT_ONCE)
+    return torch.cat([objective.text_embeds(batch.to(processes.device)).cpu() for batch in batches])
 
 
 def zero_shot(images: Tensor, labels: Tensor, right: Tensor) -> float:
@@ -95,4 +100,5 @@ def best_ranks(asking: Tensor, asking_groups: Tensor, asked: Tensor, asked_group
 
 
 def table(step: int, scores: Scores) -> str:
-    return "\n".join([f"step {step}", *(f"  {name:<18} {value:.4f}" for name, value in scores.items())])
+    shown = [f"  {name:<18} {value:.4f}" for name, value in scores.items() if name != "pairs"]
+    return "\n".join([f"step {step}, {scores['pairs']:.0f} pairs", *shown])

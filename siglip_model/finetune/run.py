@@ -143,17 +143,23 @@ class Run:
             self.processes.world,
         )
         steps = range(self.done, self.total_steps)
-        with tqdm(
-            total=self.total_steps,
-            initial=self.done,
-            unit="step",
-            disable=not self.processes.first or not sys.stderr.isatty(),
-        ) as bar:
-            for batch in stream(batches, steps, self.recipe.workers):
-                bar.set_postfix(loss=f"{self._step(batch):.4f}", refresh=False)
+        with ExitStack() as stack:
+            bar = stack.enter_context(
+                tqdm(
+                    total=self.total_steps,
+                    initial=self.done,
+                    unit="step",
+                    disable=not self.processes.first or not sys.stderr.isatty(),
+                )
+            )
+            made = stack.enter_context(stream(batches, steps, self.recipe.workers))
+            for batch in made:
+                loss = self._step(batch)
+                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
                 bar.update()
                 if self.done == self.total_steps or self._is_due(self.recipe.save_every_steps):
                     self._save()
+                    self._say(f"step {self.done} of {self.total_steps}: loss {loss:.4f}, saved")
                 if self.done == self.total_steps or self._is_due(self.recipe.eval_every_steps):
                     self._evaluate()
         self._say(f"done: {self.done} steps, {len(self.bad.reasons)} bad pairs; saved in {self.recipe.out}")
@@ -191,15 +197,10 @@ class Run:
         self.done += 1
         if skipped:
             self._note_bad(batch.bad)
-        if self.metrics:
-            self.metrics.write(
-                step=self.done,
-                loss=loss,
-                learning_rate=rate,
-                gradient_norm=norm,
-                seconds=round(time.monotonic() - began, 4),
-            )
-        if stopped:
+        self._record(
+            loss=loss, learning_rate=rate, gradient_norm=norm, seconds=round(time.monotonic() - began, 4)
+        )
+        if stopped and self.done < self.total_steps:
             self._save()
             raise Interrupted(
                 f"stopped after step {self.done} of {self.total_steps}, saved; continue with --resume"
@@ -238,8 +239,9 @@ class Run:
                 "data": self.data.digest(),
                 "world": self.processes.world,
             }
-            saving.save_state(self.recipe.out, state)
-            saving.save_checkpoint(self.recipe.out, self.objective.model, self.processor)
+            with saving.failure_told(self.recipe.out):
+                saving.save_state(self.recipe.out, state)
+                saving.save_checkpoint(self.recipe.out, self.objective.model, self.processor)
         self.processes.wait()
 
     def _evaluate(self) -> None:
@@ -247,9 +249,13 @@ class Run:
             return
         maker = self._maker(self.eval_data)
         scores: Scores = evaluate(self.objective, maker, self.eval_data, self.recipe.template, self.processes)
-        if self.metrics:
-            self.metrics.write(step=self.done, **scores)
+        self._record(**scores)
         self._say(table(self.done, scores))
+
+    def _record(self, **fields: float) -> None:
+        if self.metrics:
+            with saving.failure_told(self.recipe.out):
+                self.metrics.write(step=self.done, **fields)
 
     def _say(self, line: str) -> None:
         if self.processes.first:

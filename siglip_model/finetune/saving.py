@@ -2,10 +2,13 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from siglip_model.finetune.recipe import Recipe, TrainingError
 from siglip_model.modeling import SiglipModel
@@ -13,6 +16,18 @@ from siglip_model.processor import SiglipProcessor
 
 STATE = "training_state.pt"
 PARTIAL = ".partial"
+
+
+@contextmanager
+def failure_told(folder: Path) -> Iterator[None]:
+    """A full disk, say, becomes a TrainingError; what was saved before is still whole."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        (folder / (STATE + PARTIAL)).unlink(missing_ok=True)
+        free_mib = shutil.disk_usage(folder).free >> 20
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrainingError(f"cannot save in {folder}, where {free_mib} MiB are free: {reason}") from None
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
@@ -33,6 +48,8 @@ def load_state(folder: Path, recipe: Recipe, data_digest: str, world: int) -> di
         state: dict[str, Any] = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever damaged bytes make torch raise
         raise TrainingError(f"{folder / STATE} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(state, dict) or not state.keys() >= {"done", "model", "optimizer", "recipe"}:
+        raise TrainingError(f"{folder / STATE} is not the state of a run")
     for name, value in recipe.deciding().items():
         if (before := state["recipe"].get(name)) != value:
             flag = name.replace("_", "-")

@@ -26,7 +26,8 @@ def test_train_evaluates_and_saves(model: Path, photos: Path, tmp_path: Path) ->
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0] == "4 pairs, 2 steps of 2"
-    assert [line.split()[0] for line in lines[1:-1]] == ["step", "zero_shot"] * 2
+    assert lines[1] == "step 0, 4 pairs" and lines[4] == "step 2, 4 pairs"
+    assert [line.split()[0] for line in lines[1:-1]] == ["step", "zero_shot", "step", "step", "zero_shot"]
     assert lines[-1] == f"done: 2 steps, 0 bad pairs; saved in {out}"
     assert {path.name for path in out.iterdir()} >= {"config.json", "model.safetensors", "spiece.model"}
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -95,7 +96,7 @@ def test_two_processes_train_as_one(tiny: Path, data: Path, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     # A bias of keys shifts all scores of a query alike: its gradient is rounding, which Adam makes large.
     of_keys = ("k_proj.bias", "in_proj_bias")
-    assert largest_difference(tmp_path / "one", tmp_path / "two", of_keys) <= 1e-6
+    assert largest_difference(tmp_path / "one", tmp_path / "two", of_keys) <= 1e-5  # a step moves 1e-3
     one, two = (
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("one", "two")
@@ -105,6 +106,41 @@ def test_two_processes_train_as_one(tiny: Path, data: Path, tmp_path: Path) -> N
     )
     assert two[0] == one[0]  # the evaluation before the first step
     assert done.stdout.count("6 steps of 8") == 1
+
+
+def refused(*command: str) -> str:
+    """The one line of a command that fails and ends."""
+    done = subprocess.run(command, env=environ(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def test_an_error_in_a_reading_process_is_one_line_and_the_end(tiny: Path, tmp_path: Path) -> None:
+    data = write_pictures(tmp_path / "data")
+    for picture in data.glob("*.png"):
+        picture.write_bytes(picture.read_bytes()[:40])
+    command = train_command(tiny, data, tmp_path / "out", "--workers", "2", "--max-bad-pairs", "3")
+    line = refused(sys.executable, *command)
+    assert line.startswith("siglip: 4 pictures in a row cannot be used: ")
+    assert "Traceback" not in line
+
+
+def test_what_cannot_be_saved_is_told(tiny: Path, data: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk."""
+    out = tmp_path / "out"
+    run = shlex.join([sys.executable, *train_command(tiny, data, out, "--steps", "2")])
+    line = refused("bash", "-c", f"ulimit -f 64; exec {run}")
+    assert line.startswith(f"siglip: cannot save in {out}, where ")
+    assert [path.name for path in out.iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_state_that_is_none_is_refused(tiny: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    torch.save([1], out / "training_state.pt")
+    with pytest.raises(TrainingError, match="is not the state of a run"):
+        finetune(recipe_of(tiny, data, out, resume=True))
 
 
 @pytest.mark.parametrize("frozen", ["vision", "text"])
