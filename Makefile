@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export SIGLIP_MODEL ?= checkpoints/shapes
 
-.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench-latency bench-memory bench-model bench-loss clean
+.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench-latency bench-memory bench-model bench-loss fuzz clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 16
@@ -98,6 +98,11 @@ bench-model: $(VENV)/.installed-dev  ## Forward, load and import time of the mod
 
 bench-loss: $(VENV)/.installed-run  ## Time and memory of the sigmoid loss, whole and in chunks
 	@$(BIN)/python -m benchmarks.loss
+
+SECONDS ?= 60
+fuzz: $(VENV)/.installed-dev  ## Hostile bytes for everything that reads bytes of strangers; SECONDS=60 for each target
+	@$(PIP_INSTALL) atheris==3.0.0
+	@$(BIN)/python -m fuzz.run --seconds $(SECONDS)
 
 clean:  ## Remove everything that was made here
 	rm -rf $(VENV) .venv-goldens .run dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png

@@ -1,0 +1,121 @@
+"""Request messages: every call ends with a reply that fits, or with an error that has a code."""
+
+import asyncio
+import atexit
+import io
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from PIL import Image
+from siglip.v1 import embedding_pb2, model_pb2, zero_shot_pb2
+
+from broker import Answer, Row
+from fuzz.checkpoint import tiny
+from gateway.admission import Admission
+from gateway.call import Call
+from gateway.embed import Embedder
+from gateway.embedding import EmbeddingService
+from gateway.errors import GatewayError, ItemFailure
+from gateway.model import ModelService
+from gateway.parts import Parts
+from gateway.served import ServedModel
+from gateway.tokens import TokenPool
+from gateway.zero_shot import ZeroShotService
+from siglip_model.image_processing import ImageError, ImageLimits, decode
+from siglip_settings import GatewaySettings
+
+import grpc  # isort: skip
+
+LIMITS = ImageLimits(max_pixels=1_000_000)
+METHODS: list[tuple[Any, str, Any]] = [
+    (EmbeddingService, "EmbedTexts", embedding_pb2.EmbedTextsRequest),
+    (EmbeddingService, "EmbedImages", embedding_pb2.EmbedImagesRequest),
+    (ZeroShotService, "Classify", zero_shot_pb2.ClassifyRequest),
+    (ZeroShotService, "Score", zero_shot_pb2.ScoreRequest),
+    (ModelService, "Tokenize", model_pb2.TokenizeRequest),
+]
+
+
+class Vectors:
+    """In the queue's place: a unit vector for every row."""
+
+    def __init__(self, dim: int) -> None:
+        self._row = Row(np.full(dim, dim**-0.5, "<f4").tobytes(), 1.0)
+
+    async def embed(self, tower: str, rows: Sequence[bytes], *_: Any, **__: Any) -> Answer:
+        return Answer([self._row] * len(rows), len(self._row.vector) // 4, 0, 0)
+
+
+class Decoders:
+    """In the pool's place."""
+
+    def __init__(self, side: int) -> None:
+        self._size = (side, side)
+
+    async def decode_all(self, images: Sequence[bytes]) -> list[bytes | ItemFailure]:
+        return [self._row(image) for image in images]
+
+    def _row(self, image: bytes) -> bytes | ItemFailure:
+        try:
+            return decode(image, LIMITS, self._size).tobytes()
+        except ImageError as error:
+            return ItemFailure(grpc.StatusCode.INVALID_ARGUMENT, error.reason, error.message)
+
+
+@cache
+def services() -> tuple[dict[Any, Any], asyncio.AbstractEventLoop]:
+    settings = GatewaySettings(model=str(tiny()))
+    model = ServedModel.load(settings)
+    tokens = TokenPool(model.tokenizer, model.text_length, settings.max_text_bytes)
+    broker: Any = Vectors(model.embedding_dim)
+    decoders: Any = Decoders(model.image_size)
+    parts = Parts(
+        settings,
+        model,
+        broker,
+        tokens,
+        Embedder(model, broker, tokens, decoders),
+        Admission(settings.max_in_flight_rows, settings.max_in_flight_bytes),
+    )
+    loop = asyncio.new_event_loop()
+    atexit.register(loop.close)
+    return {kind: kind(parts) for kind, _, _ in METHODS}, loop
+
+
+def seeds() -> Iterator[bytes]:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(file, "PNG")
+    image = file.getvalue()
+    requests = [
+        embedding_pb2.EmbedTextsRequest(texts=["a cat", "", "a cat"]),
+        embedding_pb2.EmbedImagesRequest(images=[image, b"no image"]),
+        zero_shot_pb2.ClassifyRequest(
+            images=[image], labels=["a", "b"], templates=["{} x"], top_k=1, threshold=0.5
+        ),
+        zero_shot_pb2.ScoreRequest(images=[image], texts=["a", "b"]),
+        model_pb2.TokenizeRequest(texts=["a dog"]),
+    ]
+    for number, request in enumerate(requests):
+        yield bytes([number]) + request.SerializeToString()
+
+
+def check(data: bytes) -> None:
+    kind, method, message = METHODS[data[0] % len(METHODS)] if data else METHODS[0]
+    try:
+        request = message.FromString(data[1:])
+    except DecodeError:
+        return
+    found, loop = services()
+    call = Call(method, "fuzz", deadline=float("inf"))
+    try:
+        reply = loop.run_until_complete(getattr(found[kind], method)(request, call))
+    except GatewayError as error:
+        assert error.code in grpc.StatusCode and error.reason and str(error)
+        return
+    assert reply.ByteSize() < 64 << 20
+    if hasattr(reply, "results"):
+        items = request.images if hasattr(request, "images") else request.texts
+        assert len(reply.results) == len(items)
