@@ -105,4 +105,4 @@ fuzz: $(VENV)/.installed-dev  ## Hostile bytes for everything that reads bytes o
 	@$(BIN)/python -m fuzz.run --seconds $(SECONDS)
 
 clean:  ## Remove everything that was made here
-	rm -rf $(VENV) .venv-goldens .run dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png
+	rm -rf $(VENV) .venv-goldens .run .fuzz dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from siglip.broker.v1 import job_pb2
 
 from broker import wire
-from broker.jobs import DTYPE_OF, Tower, WorkerInfo
+from broker.jobs import DTYPE_OF, Tower, Work, WorkerInfo
 from broker.keys import HEADER_FIELD, PAYLOAD_FIELD
 
 FINGERPRINT = "f" * 16
@@ -28,7 +28,7 @@ def seeds() -> Iterator[bytes]:
         yield bytes([len(header)]) + header + payload
     rows = job_pb2.RowsReply(vectors=bytes(16), norms=bytes(8), dim=2)
     yield b"\0" + wire.pack_replies([job_pb2.JobReply(job_id=ID, rows=rows, queue_us=1)])
-    yield b"\0" + wire.pack_lease(WorkerInfo("w", "text", "cpu", "float32", "sdpa", FINGERPRINT))
+    yield b"\0" + wire.pack_lease(WorkerInfo("w", "text", "cpu", "float32", "sdpa", FINGERPRINT), Work())
 
 
 def check(data: bytes) -> None:

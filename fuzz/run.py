@@ -1,20 +1,24 @@
 """`make fuzz SECONDS=60`: every target in its own process under libFuzzer, and a table of what it found.
 
-An input that breaks a promise is kept in fuzz/findings; after the fix it moves to fuzz/regressions,
-which the tests replay.
+What reached new code is kept in fuzz/corpus for the next run. An input that breaks a promise is put
+into .fuzz; after the fix it moves to fuzz/regressions. The tests replay both.
 """
 
 import argparse
+import hashlib
 import importlib
 import re
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 HERE = Path(__file__).parent
+WORK = HERE.parent / ".fuzz"
 TARGETS = ("calls", "images", "queue_entries", "texts", "checkpoint")
 INSTRUMENTED = ["gateway", "broker", "siglip_model", "PIL"]
 PER_INPUT_S = 20
@@ -39,19 +43,35 @@ def target_module(name: str) -> ModuleType:
 
 
 def known_inputs(name: str) -> Iterator[bytes]:
-    """Seeds, and what once broke a promise."""
+    """Seeds, what earlier runs kept, and what once broke a promise."""
     yield from target_module(name).seeds()
+    if kept(name).is_file():
+        with ZipFile(kept(name)) as archive:
+            yield from (archive.read(member) for member in archive.namelist())
     folder = HERE / "regressions" / name
     yield from (path.read_bytes() for path in sorted(folder.glob("*")))
 
 
+def kept(name: str) -> Path:
+    return HERE / "corpus" / f"{name}.zip"
+
+
+def keep(name: str, corpus: Path) -> None:
+    """Dates are left out, so that the same inputs are the same file."""
+    kept(name).parent.mkdir(exist_ok=True)
+    with ZipFile(kept(name), "w", ZIP_DEFLATED) as archive:
+        for path in sorted(corpus.iterdir()):
+            archive.writestr(ZipInfo(path.name), path.read_bytes(), ZIP_DEFLATED)
+
+
 def report(name: str, seconds: int) -> int:
     """Runs one target, prints its line, and gives the number of findings."""
-    corpus, findings = HERE / "corpus" / name, HERE / "findings" / name
+    corpus, findings = WORK / "corpus" / name, WORK / "findings" / name
+    shutil.rmtree(corpus, ignore_errors=True)
     for folder in (corpus, findings):
         folder.mkdir(parents=True, exist_ok=True)
-    for number, data in enumerate(known_inputs(name)):
-        (corpus / f"seed-{number}").write_bytes(data)
+    for data in known_inputs(name):
+        (corpus / hashlib.sha1(data).hexdigest()).write_bytes(data)  # as libFuzzer names them
     executions, end = 0, time.monotonic() + seconds
     before = set(findings.iterdir())
     while (left_s := end - time.monotonic()) > 1:  # libFuzzer stops at its first finding
@@ -61,10 +81,11 @@ def report(name: str, seconds: int) -> int:
         if not numbers:
             print(log[-3000:])
             raise SystemExit(f"{name} did not run")
+    keep(name, corpus)
     new = sorted(set(findings.iterdir()) - before)
     print(f"{name:14}{executions:>12,}{len(list(corpus.iterdir())):>8}{len(new):>10}", flush=True)
     for path in new[:5]:
-        print(f"    {path.relative_to(HERE.parent)}")
+        print(f"    {path.relative_to(WORK.parent)}")
     return len(new)
 
 
