@@ -15,15 +15,18 @@ from broker.errors import (
     UnsuitableServer,
 )
 from broker.gateway import GatewayBroker, GatewayLimits
-from broker.jobs import Answer, Dtype, Job, JobClass, JobResult, Row, RowError, Tower, WorkerInfo
+from broker.jobs import Answer, Dtype, Job, JobClass, JobResult, Row, RowError, Tower, Work, WorkerInfo
 from broker.keys import model_tag
+from broker.permissions import denied_commands
 from broker.timing import WorkerTiming
+from broker.view import DeadLetter, ModelView, QueueView, ServerView, TowerView
 from broker.worker import WorkerBroker
 
 __all__ = [
     "Answer",
     "BrokerError",
     "BrokerUnavailable",
+    "DeadLetter",
     "DeadlineExceeded",
     "Dtype",
     "EmbeddedServer",
@@ -33,14 +36,20 @@ __all__ = [
     "Job",
     "JobClass",
     "JobResult",
+    "ModelView",
     "NoWorkers",
     "QueueFull",
+    "QueueView",
     "Row",
     "RowError",
+    "ServerView",
     "Tower",
+    "TowerView",
     "UnsuitableServer",
+    "Work",
     "WorkerBroker",
     "WorkerInfo",
     "WorkerTiming",
+    "denied_commands",
     "model_tag",
 ]

@@ -12,7 +12,7 @@ from broker import wire
 from broker.clock import ServerClock
 from broker.connection import AWAY
 from broker.in_hand import InHand
-from broker.jobs import WorkerInfo
+from broker.jobs import Work, WorkerInfo
 from broker.keys import GROUP, Keys
 from broker.outbox import claim_existing
 from broker.timing import WorkerTiming
@@ -102,18 +102,22 @@ class Heartbeat:
         # Refreshing works even when the server's memory is full; setting does not.
         pipe.pexpire(self._lease, self._lease_ms)
         pipe.time()
+        pipe.set(self._lease, wire.pack_lease(self._info, self._work()), px=self._lease_ms)
         # Gateways find workers as consumers of the group. Without a group this fails: reading makes one.
         pipe.xgroup_createconsumer(self._stream, GROUP, self._info.worker_id)
         sent_s = time.monotonic()
-        refreshed, now, _ = pipe.execute(raise_on_error=False)
+        refreshed, now, written, _ = pipe.execute(raise_on_error=False)
         for result in (refreshed, now):
             if isinstance(result, BaseException):
                 raise result
         self._clock.observe(sent_s, time.monotonic(), now)
-        if not refreshed:
-            self._client.set(self._lease, wire.pack_lease(self._info), px=self._lease_ms)
+        if not refreshed and isinstance(written, BaseException):
+            raise written
         if time.monotonic() - self._renewed_s >= self._renew_every_s:
             self._renew()
+
+    def _work(self) -> Work:
+        return Work(*(self._stats[name] for name in ("rows", "batches", "compute_us")))
 
     def _renew(self) -> None:
         self._renewed_s = time.monotonic()

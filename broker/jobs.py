@@ -66,6 +66,18 @@ class WorkerInfo:
     dtype: str
     attention: str
     fingerprint: str
+    model: str = ""
+    host: str = ""
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a worker has done since its start."""
+
+    rows: int = 0
+    batches: int = 0
+    compute_us: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

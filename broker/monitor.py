@@ -203,4 +203,4 @@ class Monitor:
         leases = [self._keys.lease(t, name) for t, of in zip(self._towers, names, strict=True) for name in of]
         values: list[Any] = await self._client.mget(leases) if leases else []
         found = iter([wire.unpack_lease(value) if value else None for value in values])
-        return [[info for _ in of if (info := next(found)) is not None] for of in names]
+        return [[lease[0] for _ in of if (lease := next(found)) is not None] for of in names]

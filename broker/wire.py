@@ -4,11 +4,23 @@ import math
 import re
 import struct
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from google.protobuf.message import DecodeError
 from siglip.broker.v1 import job_pb2
 
-from broker.jobs import DTYPE_OF, ITEM_BYTES, ROWS_PER_ENTRY, Job, JobResult, Row, RowError, Tower, WorkerInfo
+from broker.jobs import (
+    DTYPE_OF,
+    ITEM_BYTES,
+    ROWS_PER_ENTRY,
+    Job,
+    JobResult,
+    Row,
+    RowError,
+    Tower,
+    Work,
+    WorkerInfo,
+)
 from broker.keys import HEADER_FIELD, PAYLOAD_FIELD
 
 VERSION = 1
@@ -159,24 +171,27 @@ def _row_error(error: job_pb2.RowError) -> RowError:
     return RowError(error.reason, error.message, error.retryable)
 
 
-def pack_lease(info: WorkerInfo) -> bytes:
+def pack_lease(info: WorkerInfo, work: Work) -> bytes:
     """Value of a lease key."""
-    lease = job_pb2.WorkerLease(
-        worker_id=info.worker_id,
-        tower=info.tower,
-        device=info.device,
-        dtype=info.dtype,
-        attention=info.attention,
-        fingerprint=info.fingerprint,
-    )
-    return lease.SerializeToString()
+    done = job_pb2.WorkerWork(**asdict(work))
+    return job_pb2.WorkerLease(**asdict(info), work=done).SerializeToString()
 
 
-def unpack_lease(data: bytes) -> WorkerInfo | None:
-    """Who holds a lease; None when the value is none of ours."""
+def unpack_lease(data: bytes) -> tuple[WorkerInfo, Work] | None:
+    """Who holds a lease, and what it has done; None when the value is none of ours."""
     try:
         lease = job_pb2.WorkerLease.FromString(data)
     except DecodeError:
         return None
-    tower: Tower = "text" if lease.tower == "text" else "vision"
-    return WorkerInfo(lease.worker_id, tower, lease.device, lease.dtype, lease.attention, lease.fingerprint)
+    info = WorkerInfo(
+        lease.worker_id,
+        "text" if lease.tower == "text" else "vision",
+        lease.device,
+        lease.dtype,
+        lease.attention,
+        lease.fingerprint,
+        lease.model,
+        lease.host,
+        lease.pid,
+    )
+    return info, Work(lease.work.rows, lease.work.batches, lease.work.compute_us)

@@ -131,6 +131,9 @@ class WorkerBroker:
                 queue_us = now_us - whole.job.enqueued_ms * 1000 - whole.compute_us
                 outgoing.replies[whole.job.gateway_id].append(wire.reply_of(whole, queue_us))
                 finished.append(result.job)
+        self._counts["batches"] += 1
+        self._counts["rows"] += sum(result.job.rows for result in results)
+        self._counts["compute_us"] += max((result.compute_us for result in results), default=0)
         self._end(outgoing, finished, [result.job for result in results])
 
     def progress(self) -> None:

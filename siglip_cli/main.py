@@ -11,12 +11,15 @@ from siglip_cli import exit_codes
 from siglip_cli.commands.classify import classify
 from siglip_cli.commands.config import config
 from siglip_cli.commands.convert import convert
+from siglip_cli.commands.dead_letter import dead_letter
+from siglip_cli.commands.doctor import doctor
 from siglip_cli.commands.download import download
 from siglip_cli.commands.embed import embed_image, embed_text
 from siglip_cli.commands.gateway import gateway
 from siglip_cli.commands.info import info
 from siglip_cli.commands.score import score
 from siglip_cli.commands.serve import serve
+from siglip_cli.commands.top import top
 from siglip_cli.commands.train import train
 from siglip_cli.commands.worker import worker
 from siglip_cli.errors import explain
@@ -34,6 +37,9 @@ COMMANDS = (
     convert,
     gateway,
     worker,
+    doctor,
+    top,
+    dead_letter,
     train,
 )
 

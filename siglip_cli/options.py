@@ -33,13 +33,16 @@ class Command(click.Command):
                 formatter.write_dl(sections[title])
 
 
-def settings_options(cls: type) -> Callable[[F], F]:
-    """Decorates a command with an option for each setting of `cls`: its own first, then its bases'."""
+def settings_options(cls: type, *, may_be_absent: bool = False) -> Callable[[F], F]:
+    """Decorates a command with an option for each setting of `cls`: its own first, then its bases'.
+
+    may_be_absent: this command does without those that others require.
+    """
     own_first = sorted(settings_of(cls), key=lambda setting: cls.__mro__.index(_owner(cls, setting)))
 
     def decorate(function: F) -> F:
         for setting in reversed(own_first):
-            function = _option(setting, _sentence(_owner(cls, setting)))(function)
+            function = _option(setting, _sentence(_owner(cls, setting)), may_be_absent)(function)
         return function
 
     return decorate
@@ -50,7 +53,7 @@ def load_settings(cls: type[T], given: dict[str, Any]) -> T:
     return load(cls, os.environ, **given)
 
 
-def _option(setting: Setting, section: str) -> Callable[[F], F]:
+def _option(setting: Setting, section: str, may_be_absent: bool) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         # Values stay text: siglip_settings parses flags and variables by the same rules.
         function = click.option(
@@ -59,7 +62,7 @@ def _option(setting: Setting, section: str) -> Callable[[F], F]:
             cls=SettingOption,
             type=click.Choice(setting.choices) if setting.choices else str,
             metavar=None if setting.choices else _metavar(setting),
-            help=f"{setting.help} [{_default(setting)}; {setting.variable}]",
+            help=f"{setting.help} [{_default(setting, may_be_absent)}; {setting.variable}]",
         )(function)
         options: list[SettingOption] = function.__click_params__  # type: ignore[attr-defined]
         options[-1].section = section
@@ -72,10 +75,11 @@ def _metavar(setting: Setting) -> str:
     return (setting.unit or "text").upper()
 
 
-def _default(setting: Setting) -> str:
-    if setting.required:
+def _default(setting: Setting, may_be_absent: bool) -> str:
+    if setting.required and not may_be_absent:
         return "required"
-    return f"default {setting.default}" if setting.default is not None else "optional"
+    known = setting.default is not None and not setting.required
+    return f"default {setting.default}" if known else "optional"
 
 
 def _owner(cls: type, setting: Setting) -> type:

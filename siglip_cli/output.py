@@ -90,9 +90,9 @@ def probability_text(probability: float) -> str:
     return f"{probability:.4f}" if probability >= 0.0001 or probability == 0 else f"{probability:.0e}"
 
 
-def bar(share: float) -> str:
-    """A bar of at most BAR_CELLS characters."""
-    eighths = round(share * BAR_CELLS * 8)
+def bar(share: float, cells: int = BAR_CELLS) -> str:
+    """A bar of at most `cells` characters."""
+    eighths = round(share * cells * 8)
     return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
 
 

@@ -117,6 +117,7 @@ def _queue(settings: ServeSettings, folder: Path) -> Iterator[tuple[str, Tend]]:
         yield settings.redis_url, lambda: None
         return
     with EmbeddedServer(folder) as server:
+        log.info("the queue is at %s", server.url)
 
         def tend() -> None:
             if not server.alive():

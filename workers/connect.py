@@ -1,6 +1,8 @@
 """This worker's end of the queue."""
 
 import logging
+import os
+import socket
 import uuid
 from pathlib import Path
 
@@ -27,6 +29,9 @@ def connect(
         dtype=dtype,
         attention=attention,
         fingerprint=digest,
+        model=settings.served_name,
+        host=socket.gethostname(),
+        pid=os.getpid(),
     )
     tag = model_tag(settings.served_name, digest)
     try:

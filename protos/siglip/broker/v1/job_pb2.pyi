@@ -69,17 +69,35 @@ class ReplyBatch(_message.Message):
     def __init__(self, replies: _Optional[_Iterable[_Union[JobReply, _Mapping]]] = ...) -> None: ...
 
 class WorkerLease(_message.Message):
-    __slots__ = ("worker_id", "tower", "device", "dtype", "attention", "fingerprint")
+    __slots__ = ("worker_id", "tower", "device", "dtype", "attention", "fingerprint", "model", "host", "pid", "work")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     TOWER_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    WORK_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     tower: str
     device: str
     dtype: str
     attention: str
     fingerprint: str
-    def __init__(self, worker_id: _Optional[str] = ..., tower: _Optional[str] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., attention: _Optional[str] = ..., fingerprint: _Optional[str] = ...) -> None: ...
+    model: str
+    host: str
+    pid: int
+    work: WorkerWork
+    def __init__(self, worker_id: _Optional[str] = ..., tower: _Optional[str] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., attention: _Optional[str] = ..., fingerprint: _Optional[str] = ..., model: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., work: _Optional[_Union[WorkerWork, _Mapping]] = ...) -> None: ...
+
+class WorkerWork(_message.Message):
+    __slots__ = ("rows", "batches", "compute_us")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_US_FIELD_NUMBER: _ClassVar[int]
+    rows: int
+    batches: int
+    compute_us: int
+    def __init__(self, rows: _Optional[int] = ..., batches: _Optional[int] = ..., compute_us: _Optional[int] = ...) -> None: ...

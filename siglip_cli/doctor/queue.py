@@ -1,0 +1,109 @@
+"""The queue: server, permissions, workers, what waits and what was given up."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+from broker import BrokerError, ModelView, QueueView, ServerView, TowerView, denied_commands
+from broker.connection import check_server
+from siglip_cli.doctor.findings import Finding
+from siglip_settings import RedisSettings
+
+FULL = 0.6  # of the server's memory: a gateway refuses work above it
+LATE_S = 10.0
+SLOW_S = 0.1
+CLOCK_S = 5.0
+
+
+def check_queue(settings: RedisSettings, name: str, fingerprint: str) -> Iterator[Finding]:
+    """`name` and `fingerprint` of the model that should be served here; empty when it is not known."""
+    try:
+        with closing(QueueView(settings)) as view:
+            server = view.server()
+            yield from check_server_view(server)
+            yield _permissions(settings)
+            models = view.models()
+    except BrokerError as error:
+        yield Finding(
+            "problem", "queue", str(error), "start the server, or correct --redis-url (SIGLIP_REDIS_URL)"
+        )
+        return
+    if fingerprint:
+        yield from _workers_of(name, fingerprint, models)
+    for model in models:
+        for tower in model.towers:
+            yield from check_tower(model, tower)
+
+
+def check_server_view(server: ServerView) -> Iterator[Finding]:
+    named = f"{server.name} {server.version}"
+    info = {f"{server.name.lower()}_version": server.version, "maxmemory_policy": server.policy}
+    try:
+        check_server({} if server.version == "unknown" else info)
+    except BrokerError as error:
+        yield Finding("problem", "queue", str(error), "gateways and workers refuse this server")
+    else:
+        yield Finding("ok", "queue", f"{named} answers in {server.round_trip_s * 1000:.1f} ms")
+    if server.round_trip_s > SLOW_S:
+        text = f"{named} takes {server.round_trip_s * 1000:.0f} ms for one answer"
+        yield Finding("warning", "queue", text, "every call waits for some: look at network and load")
+    yield _memory(server)
+    if abs(server.clock_ahead_s) > CLOCK_S:
+        text = f"the server's clock is {server.clock_ahead_s:+.1f} s off this machine's"
+        yield Finding("warning", "clocks", text, "deadlines do not mind, but logs will not match: check NTP")
+    else:
+        yield Finding("ok", "clocks", f"{server.clock_ahead_s * 1000:+.0f} ms apart")
+
+
+def _memory(server: ServerView) -> Finding:
+    used = f"{server.memory_bytes >> 20:,} MiB"
+    if not server.max_memory_bytes:
+        remedy = "set maxmemory, so that a flood is refused before the machine is out of memory"
+        return Finding("warning", "memory", f"{used} used, no maxmemory", remedy)
+    text = f"{used} of {server.max_memory_bytes >> 20:,} MiB used"
+    if server.memory_bytes > FULL * server.max_memory_bytes:
+        return Finding("warning", "memory", text, "calls are refused soon: add workers or memory")
+    return Finding("ok", "memory", text)
+
+
+def _permissions(settings: RedisSettings) -> Finding:
+    if denied := denied_commands(settings):
+        remedy = "allow them to this user for keys ~{siglip:*"
+        return Finding("problem", "permissions", f"denied: {', '.join(denied)}", remedy)
+    return Finding("ok", "permissions", "this user may do all that gateways and workers need")
+
+
+def _workers_of(name: str, fingerprint: str, models: list[ModelView]) -> Iterator[Finding]:
+    """Why a gateway of this model would find no worker."""
+    leases = [info for model in models for tower in model.towers for info, _ in tower.workers]
+    ours = [info for info in leases if (info.model, info.fingerprint) == (name, fingerprint)]
+    for tower in ("text", "vision"):
+        count = sum(info.tower == tower for info in ours)
+        if count:
+            yield Finding("ok", f"{tower} workers", f"{count} live for {name!r}")
+            continue
+        others = {info.fingerprint for info in leases if info.tower == tower and info.model == name}
+        renamed = {info.model for info in leases if info.tower == tower and info.fingerprint == fingerprint}
+        if others:
+            found = ", ".join(sorted(others))
+            text = f"none live with these weights; those of {name!r} have the fingerprint {found}"
+            remedy = f"start workers and gateways with the same files (here: {fingerprint})"
+        elif renamed:
+            text = f"none live under the name {name!r}, but under {', '.join(map(repr, sorted(renamed)))}"
+            remedy = "give gateways and workers the same --model-name"
+        else:
+            text, remedy = f"none live for {name!r}", f"start one: siglip worker --tower {tower} ..."
+        yield Finding("problem", f"{tower} workers", text, remedy)
+
+
+def check_tower(model: ModelView, tower: TowerView) -> Iterator[Finding]:
+    name = f"{', '.join(model.names) or model.tag} {tower.tower}"
+    for stream in tower.streams:
+        if stream.oldest_s > LATE_S:
+            text = f"{stream.waiting:,} entries wait, the oldest for {stream.oldest_s:.0f} s"
+            remedy = (
+                "workers are too few or stuck: see 'siglip top'" if tower.workers else "no worker is live"
+            )
+            yield Finding("warning", f"{name} {stream.job_class}", text, remedy)
+    if tower.dead_letters:
+        text = f"{tower.dead_letters:,} entries were given up because workers died on them"
+        yield Finding("warning", name, text, "see 'siglip dead-letter list'")
