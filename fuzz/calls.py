@@ -14,6 +14,7 @@ from siglip.v1 import embedding_pb2, model_pb2, zero_shot_pb2
 
 from broker import Answer, Row
 from fuzz.checkpoint import tiny
+from gateway.access import Caller
 from gateway.admission import Admission
 from gateway.call import Call
 from gateway.embed import Embedder
@@ -109,7 +110,7 @@ def check(data: bytes) -> None:
     except DecodeError:
         return
     found, loop = services()
-    call = Call(method, "fuzz", deadline=float("inf"))
+    call = Call(method, "fuzz", deadline=float("inf"), caller=Caller("fuzz"))
     try:
         reply = loop.run_until_complete(getattr(found[kind], method)(request, call))
     except GatewayError as error:

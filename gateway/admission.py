@@ -1,12 +1,20 @@
-"""Bounds what this gateway has accepted and not yet answered. Refuses at once; nothing waits here."""
+"""Bounds what this gateway has accepted and not yet answered. Refuses at once; nothing waits here.
 
+Each caller may hold at most GREED times what is free (a dynamic threshold, as switches have it for their
+ports): one that floods alone gets four fifths, and then leaves a fifth to whoever comes; two get four
+ninths each.
+"""
+
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gateway.access import Caller
 from gateway.errors import Overloaded
 
 # Long enough for a few batches to finish, short enough that a burst is not felt.
 RETRY_AFTER_S = 0.5
+GREED = 4
 
 
 class Admission:
@@ -15,25 +23,40 @@ class Admission:
         self._max_bytes = max_bytes
         self.rows = 0
         self.bytes = 0
+        self._rows_of: Counter[str] = Counter()
+        self._bytes_of: Counter[str] = Counter()
 
     @contextmanager
-    def admit(self, rows: int, size: int) -> Iterator[None]:
+    def admit(self, rows: int, size: int, caller: Caller) -> Iterator[None]:
         """Holds `rows` texts or images and `size` bytes while the block runs. Raises Overloaded.
 
-        A call that is alone is always let in: what one call may hold has limits of its own.
+        A caller's only call is let in wherever there is room, and a call that is alone always: what one
+        call may hold has limits of its own.
         """
+        name = caller.name
         if self.rows:
-            _check("max_in_flight_rows", self._max_rows, rows, self.rows)
-            _check("max_in_flight_bytes", self._max_bytes, size, self.bytes)
-        self.rows += rows
-        self.bytes += size
+            self._check("max_in_flight_rows", self._max_rows, rows, self.rows, self._rows_of[name])
+            self._check("max_in_flight_bytes", self._max_bytes, size, self.bytes, self._bytes_of[name])
+        own, most = self._rows_of[name], caller.max_in_flight_rows
+        if own and most is not None and own + rows > most:
+            raise Overloaded("max_in_flight_rows", most, rows, own, RETRY_AFTER_S, f"caller {name}")
+        self._hold(name, rows, size)
         try:
             yield
         finally:
-            self.rows -= rows
-            self.bytes -= size
+            self._hold(name, -rows, -size)
 
+    def _hold(self, name: str, rows: int, size: int) -> None:
+        self.rows += rows
+        self.bytes += size
+        self._rows_of[name] += rows
+        self._bytes_of[name] += size
+        if not self._rows_of[name]:
+            del self._rows_of[name], self._bytes_of[name]
 
-def _check(limit_name: str, limit: int, asked: int, used: int) -> None:
-    if used + asked > limit:
-        raise Overloaded(limit_name, limit, asked, used, RETRY_AFTER_S)
+    def _check(self, limit_name: str, limit: int, asked: int, used: int, own: int) -> None:
+        if used + asked > limit:
+            raise Overloaded(limit_name, limit, asked, used, RETRY_AFTER_S)
+        share = GREED * (limit - used)
+        if own and own + asked > share:
+            raise Overloaded(limit_name, share, asked, own, RETRY_AFTER_S, "the fair share")

@@ -5,6 +5,9 @@ import time
 import uuid
 from dataclasses import dataclass, field
 
+from gateway.access import Caller
+
+UNKNOWN = Caller("")
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -18,6 +21,7 @@ class Call:
     method: str
     request_id: str
     deadline: float
+    caller: Caller = UNKNOWN
     started: float = field(default_factory=time.monotonic)
     items: int = 0
 

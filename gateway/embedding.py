@@ -21,7 +21,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         parts.accept(request.model, "text")
         checks.embed_texts(request, parts.settings)
         call.items = len(request.texts)
-        with parts.admit(request, texts=call.items):
+        with parts.admit(request, call, texts=call.items):
             embedded = await parts.embedder.texts(request.texts, call)
         return embedding_pb2.EmbedTextsResponse(
             results=_results(embedded, request.options, "texts"),
@@ -36,7 +36,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         parts.accept(request.model, "vision")
         checks.embed_images(request, parts.settings)
         call.items = len(request.images)
-        with parts.admit(request, images=call.items):
+        with parts.admit(request, call, images=call.items):
             embedded = await parts.embedder.images(request.images, call)
         return embedding_pb2.EmbedImagesResponse(
             results=_results(embedded, request.options, "images"),

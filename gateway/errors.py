@@ -2,6 +2,7 @@
 
 GatewayError
 ├── InvalidRequest    INVALID_ARGUMENT     one violation or several, each naming its field
+├── Unauthenticated   UNAUTHENTICATED      no token, or none that is known
 ├── UnknownModel      NOT_FOUND
 ├── TowerNotServed    UNIMPLEMENTED
 ├── Overloaded        RESOURCE_EXHAUSTED   says when to try again
@@ -54,6 +55,14 @@ class InvalidRequest(GatewayError):
         self.violations = violations
 
 
+class Unauthenticated(GatewayError):
+    code = grpc.StatusCode.UNAUTHENTICATED
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class UnknownModel(GatewayError):
     code = grpc.StatusCode.NOT_FOUND
     reason = "MODEL_UNKNOWN"
@@ -74,9 +83,12 @@ class Overloaded(GatewayError):
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "OVERLOADED"
 
-    def __init__(self, limit_name: str, limit: int, asked: int, used: int, retry_after_s: float) -> None:
+    def __init__(
+        self, limit_name: str, limit: int, asked: int, used: int, retry_after_s: float, whose: str = ""
+    ) -> None:
+        of = f" of {whose}" if whose else ""
         super().__init__(
-            f"{limit_name} is {limit}: this call needs {asked} and {used} are in use; try again later"
+            f"{limit_name}{of} is {limit}: this call needs {asked} and {used} are in use; try again later"
         )
         self.retry_after_s = retry_after_s
 

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
+from gateway.access import KEY, Access, Caller
 from gateway.call import Call, request_id_from
 from gateway.errors import InvalidRequest, Stopping, TimeIsUp, Violation
 from gateway.status import REQUEST_ID_KEY, Failure, failure_of, trailers
@@ -32,8 +33,9 @@ _SERVER_SIDE = {
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    def __init__(self, max_deadline_s: float) -> None:
+    def __init__(self, max_deadline_s: float, access: Access) -> None:
         self._max_deadline_s = max_deadline_s
+        self._access = access
         self._wrapped: dict[str, Handler] = {}
         self._running = 0
         self._all_done = asyncio.Event()
@@ -75,6 +77,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             try:
                 if self._stopping:
                     raise Stopping
+                call.caller = self._caller(context)
                 async with longest:
                     reply: bytes = write(await run(_parsed(parse, body), call))
             except asyncio.CancelledError:
@@ -93,6 +96,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         # Without a deserializer the method gets the bytes: a body that cannot be parsed is ours to answer.
         return grpc.unary_unary_rpc_method_handler(answer)
 
+    def _caller(self, context: Context) -> Caller:
+        """Raises Unauthenticated."""
+        given = next((v for k, v in context.invocation_metadata() or () if k == KEY), None)
+        names = context.auth_context().get("x509_common_name") or ()
+        certified = next((name.decode(errors="replace") for name in names), None)
+        return self._access.caller(given, context.peer(), certified)
+
     def _begin(self, method: str, context: Context) -> Call:
         now = time.monotonic()
         left_s: float | None = context.time_remaining()
@@ -104,7 +114,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 async def _refuse(error: Exception, call: Call, context: Context) -> NoReturn:
     failure = failure_of(error)
     _log(call, failure.code.name, failure, error)
-    await context.abort(failure.code, failure.message, trailers(failure, error, call.request_id))
+    try:
+        await context.abort(failure.code, failure.message, trailers(failure, error, call.request_id))
+    except grpc.aio.InternalError:
+        # The caller's own deadline has ended the call at this very moment: nobody listens any more.
+        raise asyncio.CancelledError from None
 
 
 def _log(call: Call, code: str, failure: Failure | None = None, error: Exception | None = None) -> None:
@@ -113,6 +127,7 @@ def _log(call: Call, code: str, failure: Failure | None = None, error: Exception
         "method": call.method,
         "code": code,
         "request_id": call.request_id,
+        "caller": call.caller.name,
         "items": call.items,
         "total_ms": round(call.elapsed_us() / 1000, 3),
     }

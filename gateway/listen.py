@@ -2,6 +2,7 @@
 
 import errno
 import socket
+from ipaddress import ip_address
 
 import grpc
 
@@ -11,7 +12,7 @@ _UNIX = "unix:"
 _REFUSED = (errno.EADDRINUSE, errno.EACCES)
 
 
-def bind(server: grpc.aio.Server, address: str) -> int:
+def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
     """The port that `server` will accept calls on; 0 for `unix:` addresses. Raises StartError."""
     on_socket = address.startswith(_UNIX)
     if on_socket:
@@ -19,10 +20,24 @@ def bind(server: grpc.aio.Server, address: str) -> int:
     else:
         _refuse_used_port(address)
     try:
-        port = server.add_insecure_port(address)
+        port = (
+            server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+        )
     except RuntimeError as error:
         raise StartError(f"cannot listen on {address}: it cannot be opened on this machine") from error
     return 0 if on_socket else port
+
+
+def is_local(address: str) -> bool:
+    """Whether only this machine can call there."""
+    if address.startswith(_UNIX):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        found = socket.getaddrinfo(host or None, None, flags=socket.AI_PASSIVE)
+    except socket.gaierror:
+        return False
+    return all(ip_address(where[0]).is_loopback for *_, where in found)
 
 
 def _refuse_live_socket(address: str) -> None:

@@ -7,6 +7,7 @@ from google.protobuf.message import Message
 
 from broker import GatewayBroker
 from gateway.admission import Admission
+from gateway.call import Call
 from gateway.embed import Embedder
 from gateway.errors import TowerNotServed
 from gateway.served import ServedModel
@@ -30,7 +31,9 @@ class Parts:
             if tower not in self.settings.served_towers:
                 raise TowerNotServed(tower, self.settings.towers)
 
-    def admit(self, request: Message, texts: int = 0, images: int = 0) -> AbstractContextManager[None]:
+    def admit(
+        self, request: Message, call: Call, texts: int = 0, images: int = 0
+    ) -> AbstractContextManager[None]:
         """Room for the request's bytes and for the rows that it becomes. Raises Overloaded."""
         row_bytes = texts * self.model.text_length * 4 + images * 3 * self.model.image_size**2
-        return self.admission.admit(texts + images, request.ByteSize() + row_bytes)
+        return self.admission.admit(texts + images, request.ByteSize() + row_bytes, call.caller)

@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 from siglip.v1 import embedding_pb2_grpc, model_pb2_grpc, zero_shot_pb2_grpc
 
 from broker import BrokerError, GatewayBroker, GatewayLimits, model_tag
+from gateway.access import Access
 from gateway.admission import Admission
 from gateway.decode_pool import DecodePool
 from gateway.embed import Embedder
@@ -22,12 +23,13 @@ from gateway.embedding import EmbeddingService
 from gateway.errors import StartError
 from gateway.health import Health
 from gateway.interceptor import CallInterceptor
-from gateway.listen import bind
+from gateway.listen import bind, is_local
 from gateway.memory import return_freed_memory
 from gateway.model import ModelService
 from gateway.parts import Parts
 from gateway.quiet import silence_libtiff
 from gateway.served import ServedModel
+from gateway.tls import credentials
 from gateway.tokens import TokenPool
 from gateway.zero_shot import ZeroShotService
 from siglip_model.image_processing import ImageLimits, decode
@@ -66,10 +68,15 @@ class Gateway:
         await self.parts.broker.close()
 
 
-async def serve(settings: GatewaySettings, on_listening: Callable[[int], None] | None = None) -> None:
+async def serve(
+    settings: GatewaySettings,
+    on_listening: Callable[[int], None] | None = None,
+    probe_socket: str | None = None,
+) -> None:
     """Runs until SIGTERM or SIGINT and all accepted work is answered; a second signal ends it at once.
 
-    `on_listening` is given the port (0 on a unix socket) as soon as calls are accepted.
+    `on_listening` is given the port (0 on a unix socket) as soon as calls are accepted. `probe_socket` is
+    a second address for whoever started this process, always in clear.
     Raises StartError.
     """
     return_freed_memory()
@@ -82,7 +89,7 @@ async def serve(settings: GatewaySettings, on_listening: Callable[[int], None] |
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    gateway = await start(settings)
+    gateway = await start(settings, probe_socket)
     if on_listening:
         on_listening(gateway.port)
     model = gateway.parts.model
@@ -105,26 +112,41 @@ async def serve(settings: GatewaySettings, on_listening: Callable[[int], None] |
     log.info("stopped")
 
 
-async def start(settings: GatewaySettings) -> Gateway:
+async def start(settings: GatewaySettings, probe_socket: str | None = None) -> Gateway:
     """A gateway that accepts calls on `settings.listen`. Raises StartError."""
     if settings.redis_url is None:
         raise StartError(
             "no queue given: set --redis-url or SIGLIP_REDIS_URL (`siglip serve` brings its own)"
         )
+    access, encryption = _access(settings), credentials(settings)
     model = ServedModel.load(settings)
     broker = await _connect(settings, model)
     parts, decoders = _assemble(settings, model, broker)
     health = Health(broker, settings.served_towers, _needs(settings))
-    calls = CallInterceptor(settings.max_deadline_s)
+    calls = CallInterceptor(settings.max_deadline_s, access)
     server = _server(settings, parts, calls, health)
     try:
-        port = bind(server, settings.listen)
+        port = bind(server, settings.listen, encryption)
+        if probe_socket:
+            bind(server, f"unix:{probe_socket}", None)
     except StartError:
         await broker.close()
         raise
     await health.refresh()
     await server.start()
     return Gateway(port, parts, server, calls, health, decoders, asyncio.create_task(health.follow()))
+
+
+def _access(settings: GatewaySettings) -> Access:
+    """Raises StartError where tokens would travel in clear."""
+    access = Access(settings.token_file)
+    in_clear = settings.tls_cert_file is None and not is_local(settings.listen)
+    if access.needs_token and in_clear and settings.plaintext_tokens == "refuse":
+        raise StartError(
+            f"tokens would travel in clear to {settings.listen}: set --tls-cert-file and --tls-key-file, "
+            "or --plaintext-tokens allow where something in front speaks TLS"
+        )
+    return access
 
 
 async def _connect(settings: GatewaySettings, model: ServedModel) -> GatewayBroker:
@@ -187,6 +209,8 @@ def _server(
     zero_shot_pb2_grpc.add_ZeroShotServiceServicer_to_server(ZeroShotService(parts), server)
     model_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(parts), server)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    if settings.reflection == "off" or (settings.reflection == "auto" and not is_local(settings.listen)):
+        return server
     names = (EMBEDDING, ZERO_SHOT, MODEL, "grpc.health.v1.Health", reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     return server

@@ -29,7 +29,7 @@ class ZeroShotService(zero_shot_pb2_grpc.ZeroShotServiceServicer):
         checks.classify(request, templates, parts.settings)
         prompts = checks.prompts(request.labels, templates)
         call.items = len(request.images)
-        with parts.admit(request, texts=len(prompts), images=call.items):
+        with parts.admit(request, call, texts=len(prompts), images=call.items):
             images, texts = await self._both(request.images, prompts, call)
         start = time.monotonic()
         labels = scores.label_vectors(texts, len(templates))
@@ -47,7 +47,7 @@ class ZeroShotService(zero_shot_pb2_grpc.ZeroShotServiceServicer):
         parts.accept(request.model, "text", "vision")
         checks.score(request, parts.settings)
         call.items = len(request.images) + len(request.texts)
-        with parts.admit(request, texts=len(request.texts), images=len(request.images)):
+        with parts.admit(request, call, texts=len(request.texts), images=len(request.images)):
             images, texts = await self._both(request.images, request.texts, call)
         start = time.monotonic()
         dim = model.embedding_dim

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from siglip_cli import exit_codes, images
 from siglip_cli.errors import CommandError
@@ -42,21 +42,42 @@ def connected(settings: ClientSettings) -> Iterator["Client"]:
     """A client; if nobody listens, the error says what to do."""
     # The C core writes lines of its own to stderr; every failure is raised as well.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from siglip_client import Client, DeadlineExceeded, Unavailable
+    from siglip_client import Client, DeadlineExceeded, Unauthenticated, Unavailable
 
     if not settings.address.isprintable():  # gRPC would raise, or try to reach it
         raise CommandError(f"--address is {settings.address!r}, which no address can be")
     try:
-        with Client(settings.address, timeout_s=settings.timeout_s) as client:
+        opened = Client(settings.address, timeout_s=settings.timeout_s, **access(settings))
+    except OSError as error:
+        raise CommandError(f"cannot use TLS: {error.filename}: {error.strerror}") from error
+    except ValueError as error:  # a token that would travel in clear
+        raise CommandError(str(error)) from error
+    try:
+        with opened as client:
             yield client
     except Unavailable as error:
         hint = "start it with 'siglip serve', or give its --address (SIGLIP_ADDRESS)"
+        if "Socket closed" in str(error):
+            hint = "if it speaks TLS, give --ca-file or --tls on"
         message = f"the service at {settings.address} is not available ({error}); {hint}"
         raise CommandError(message, exit_codes.UNAVAILABLE) from error
+    except Unauthenticated as error:
+        raise CommandError(f"{error}; give --token (SIGLIP_TOKEN)", exit_codes.UNAVAILABLE) from error
     except DeadlineExceeded as error:
         hint = "if it runs ('siglip serve'), allow more with --timeout-s"
         message = f"no answer from {settings.address} within {settings.timeout_s:g} s; {hint}"
         raise CommandError(message, exit_codes.UNAVAILABLE) from error
+
+
+def access(settings: ClientSettings) -> dict[str, Any]:
+    """The client's arguments for TLS and the token."""
+    return {
+        "tls": settings.tls == "on",
+        "ca_file": settings.ca_file,
+        "cert_file": settings.cert_file,
+        "key_file": settings.key_file,
+        "token": settings.token,
+    }
 
 
 def ask_about_images(

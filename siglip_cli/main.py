@@ -19,6 +19,7 @@ from siglip_cli.commands.gateway import gateway
 from siglip_cli.commands.info import info
 from siglip_cli.commands.score import score
 from siglip_cli.commands.serve import serve
+from siglip_cli.commands.token import token
 from siglip_cli.commands.top import top
 from siglip_cli.commands.train import train
 from siglip_cli.commands.worker import worker
@@ -40,6 +41,7 @@ COMMANDS = (
     doctor,
     top,
     dead_letter,
+    token,
     train,
 )
 

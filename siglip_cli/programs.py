@@ -17,6 +17,7 @@ from siglip_settings import (
 from siglip_settings.fields import PREFIX
 
 ADDRESS_FILE = "address"
+PROBE_SOCKET = "probe.sock"
 # -P: a folder named gateway or workers where the user happens to stand must not shadow ours.
 _SIGLIP = [sys.executable, "-P", "-m", "siglip_cli"]
 
@@ -37,6 +38,7 @@ def gateway_program(setup: Setup) -> Program:
     """The gateway; once it listens it writes to ADDRESS_FILE where."""
     address_file = setup.folder / ADDRESS_FILE
     command = [*_SIGLIP, "gateway", "--end-with-stdin", "--address-file", str(address_file)]
+    command += ["--probe-socket", str(setup.folder / PROBE_SOCKET)]
     return Program("gateway", command, _environ(GatewaySettings, setup))
 
 

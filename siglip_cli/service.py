@@ -12,8 +12,15 @@ from siglip_cli import exit_codes
 from siglip_cli.child import Child, ConfigurationFailed
 from siglip_cli.errors import CommandError
 from siglip_cli.lifeline import lifeline
-from siglip_cli.probe import dialable, read_address, serves
-from siglip_cli.programs import ADDRESS_FILE, Setup, check_workers, gateway_program, worker_programs
+from siglip_cli.probe import dialable, serves
+from siglip_cli.programs import (
+    ADDRESS_FILE,
+    PROBE_SOCKET,
+    Setup,
+    check_workers,
+    gateway_program,
+    worker_programs,
+)
 from siglip_cli.run_folder import run_folder
 from siglip_cli.stop_signals import StopSignals
 from siglip_cli.supervisor import NotReady, keep_alive, stop_in_order
@@ -81,7 +88,7 @@ def _keep_alive(
         keep_alive(
             [gateway, *workers],
             signals,
-            is_ready=lambda: _serves(address_file),
+            is_ready=lambda: address_file.exists() and serves(f"unix:{setup.folder / PROBE_SOCKET}"),
             announce=announce,
             also_tend=tend_queue,
             start_timeout_s=setup.settings.start_timeout_s,
@@ -93,12 +100,6 @@ def _keep_alive(
         log.error("%s", error)
         return exit_codes.UNAVAILABLE
     return exit_codes.OK
-
-
-def _serves(address_file: Path) -> bool:
-    # Only after the gateway has written it: before, another service may answer at that address.
-    address = read_address(address_file)
-    return address is not None and serves(dialable(address))
 
 
 def _enter_folder(stack: ExitStack, settings: ServeSettings) -> Path:

@@ -22,6 +22,7 @@ from siglip_client.errors import (
     NotFound,
     Overloaded,
     SiglipError,
+    Unauthenticated,
     Unavailable,
 )
 from siglip_client.images import ImageLike
@@ -64,5 +65,6 @@ __all__ = [
     "Timing",
     "Tokens",
     "TowerStatus",
+    "Unauthenticated",
     "Unavailable",
 ]

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -52,6 +53,11 @@ class AsyncClient:
         parallel_calls: int = 2,
         max_message_bytes: int = channel.DEFAULT_MESSAGE_BYTES,
         retry_buffer_bytes: int = channel.DEFAULT_MESSAGE_BYTES,
+        tls: bool = False,
+        ca_file: str | Path | None = None,
+        cert_file: str | Path | None = None,
+        key_file: str | Path | None = None,
+        token: str | None = None,
     ) -> None:
         asyncio.get_running_loop()  # a channel made outside belongs to a loop that never runs
         self.address = address
@@ -62,7 +68,15 @@ class AsyncClient:
         options = channel.options(
             retries=retries, max_message_bytes=max_message_bytes, retry_buffer_bytes=retry_buffer_bytes
         )
-        self._channels = [grpc.aio.insecure_channel(address, options) for _ in range(connections)]
+        access = channel.Access(tls=tls, ca_file=ca_file, cert_file=cert_file, key_file=key_file, token=token)
+        self._token = token
+        credentials = access.credentials(address)
+        self._channels = [
+            grpc.aio.secure_channel(address, credentials, options)
+            if credentials
+            else grpc.aio.insecure_channel(address, options)
+            for _ in range(connections)
+        ]
         self._methods = itertools.cycle([channel.methods(each) for each in self._channels])
         self._served: ModelDescription | None = None
 
@@ -188,7 +202,8 @@ class AsyncClient:
             time_left_s = max(0.0, deadline - time.monotonic())
             try:
                 send = next(self._methods)[method]
-                reply = await send(chunk.request, timeout=time_left_s, metadata=channel.metadata(request_id))
+                metadata = channel.metadata(request_id, self._token)
+                reply = await send(chunk.request, timeout=time_left_s, metadata=metadata)
                 return chunk, reply
             except grpc.RpcError as error:
                 wait_s = retry_wait_s(error, deadline - time.monotonic()) if retries_left else None

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import grpc
 from siglip.v1.embedding_pb2_grpc import EmbeddingServiceStub
 from siglip.v1.model_pb2_grpc import ModelServiceStub
 from siglip.v1.zero_shot_pb2_grpc import ZeroShotServiceStub
@@ -45,6 +48,37 @@ def options(*, retries: int, max_message_bytes: int, retry_buffer_bytes: int) ->
     ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """How a client shows who it is, and knows whom it calls. Paths of PEM files."""
+
+    tls: bool = False
+    ca_file: str | Path | None = None
+    cert_file: str | Path | None = None
+    key_file: str | Path | None = None
+    token: str | None = None
+
+    def credentials(self, address: str) -> grpc.ChannelCredentials | None:
+        """None: in clear. Raises OSError for a file, ValueError for a token that others could read."""
+        if not (self.tls or self.ca_file or self.cert_file):
+            if self.token and not _is_local(address):
+                raise ValueError(f"the token would travel in clear to {address}: set tls or ca_file")
+            return None
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("give both cert_file and key_file, or neither")
+        return grpc.ssl_channel_credentials(_read(self.ca_file), _read(self.key_file), _read(self.cert_file))
+
+
+def _read(file: str | Path | None) -> bytes | None:
+    return None if file is None else Path(file).read_bytes()
+
+
+def _is_local(address: str) -> bool:
+    place = address.removeprefix("dns:").lstrip("/")
+    host = place.rpartition(":")[0].strip("[]")
+    return address.startswith("unix:") or host in ("localhost", "::1") or host.startswith("127.")
+
+
 def methods(channel: Any) -> dict[str, Any]:
     """Every call of the public services by its name."""
     stubs = (EmbeddingServiceStub(channel), ZeroShotServiceStub(channel), ModelServiceStub(channel))
@@ -55,8 +89,9 @@ def new_request_id() -> str:
     return uuid.uuid4().hex[:16]
 
 
-def metadata(request_id: str) -> tuple[tuple[str, str], ...]:
-    return ((REQUEST_ID_KEY, request_id),)
+def metadata(request_id: str, token: str | None) -> tuple[tuple[str, str], ...]:
+    shown = (("authorization", f"Bearer {token}"),) if token else ()
+    return ((REQUEST_ID_KEY, request_id), *shown)
 
 
 def _service_config(retries: int) -> str:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -49,6 +50,10 @@ class Client:
     parallel_calls: how many calls a long list has on the way at a time.
     max_message_bytes: largest reply accepted.
     retry_buffer_bytes: largest request that can be sent again.
+    tls: encrypt; a ca_file or cert_file implies it. ca_file (PEM) is the authority that
+        signed the service, by default those of the system.
+    cert_file, key_file: this side's certificate, where the service wants one.
+    token: shown to the service with every call; refused in clear beyond this machine.
 
     Every call raises SiglipError or one of its children (see siglip_client.errors).
     """
@@ -64,6 +69,11 @@ class Client:
         parallel_calls: int = 2,
         max_message_bytes: int = channel.DEFAULT_MESSAGE_BYTES,
         retry_buffer_bytes: int = channel.DEFAULT_MESSAGE_BYTES,
+        tls: bool = False,
+        ca_file: str | Path | None = None,
+        cert_file: str | Path | None = None,
+        key_file: str | Path | None = None,
+        token: str | None = None,
     ) -> None:
         self.address = address
         self.model = model
@@ -73,7 +83,15 @@ class Client:
         options = channel.options(
             retries=retries, max_message_bytes=max_message_bytes, retry_buffer_bytes=retry_buffer_bytes
         )
-        self._channels = [grpc.insecure_channel(address, options) for _ in range(connections)]
+        access = channel.Access(tls=tls, ca_file=ca_file, cert_file=cert_file, key_file=key_file, token=token)
+        self._token = token
+        credentials = access.credentials(address)
+        self._channels = [
+            grpc.secure_channel(address, credentials, options)
+            if credentials
+            else grpc.insecure_channel(address, options)
+            for _ in range(connections)
+        ]
         self._methods = itertools.cycle([channel.methods(each) for each in self._channels])
         self._served: ModelDescription | None = None
 
@@ -215,7 +233,8 @@ class Client:
             time_left_s = max(0.0, deadline - time.monotonic())
             try:
                 send = next(self._methods)[method]
-                return chunk, send(chunk.request, timeout=time_left_s, metadata=channel.metadata(request_id))
+                metadata = channel.metadata(request_id, self._token)
+                return chunk, send(chunk.request, timeout=time_left_s, metadata=metadata)
             except grpc.RpcError as error:
                 wait_s = retry_wait_s(error, deadline - time.monotonic()) if retries_left else None
                 if wait_s is None:

@@ -3,6 +3,7 @@
 SiglipError             the parent of all; code, reason, request_id
 ├── InvalidRequest      the request breaks a rule or a limit; violations
 │   └── MessageTooLarge the request does not fit in one message
+├── Unauthenticated     the service wants a token that it knows
 ├── NotFound            the named model, or the tower that a call needs, is not served
 ├── Overloaded          the service has too much to do; retry_after_s
 ├── Unavailable         no gateway or no worker answers
@@ -92,6 +93,12 @@ class MessageTooLarge(InvalidRequest):
     """Request or reply is larger than one message may be."""
 
 
+class Unauthenticated(SiglipError):
+    """The service wants a token, and this is none that it knows."""
+
+    code = StatusCode.UNAUTHENTICATED
+
+
 class NotFound(SiglipError):
     """The named model, or the tower that a call needs, is not served."""
 
@@ -144,6 +151,7 @@ class ItemErrors(SiglipError):
 
 _RAISED: tuple[type[SiglipError], ...] = (
     InvalidRequest,
+    Unauthenticated,
     NotFound,
     Overloaded,
     Unavailable,

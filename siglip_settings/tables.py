@@ -73,6 +73,22 @@ class GatewaySettings(ModelSettings, RedisSettings, ProcessSettings):
     listen: str = setting(
         "127.0.0.1:50051", help="Address to serve on: host:port (port 0: any), or unix:path."
     )
+    tls_cert_file: str | None = setting(
+        None, help="PEM file of the server's certificate chain: serves TLS. Read again when it changes."
+    )
+    tls_key_file: str | None = setting(None, help="PEM file of that certificate's key, not encrypted.")
+    tls_client_ca_file: str | None = setting(
+        None, help="PEM file of the authority whose certificates clients must show (mutual TLS)."
+    )
+    token_file: str | None = setting(
+        None, help="TOML file of the tokens that callers must show; 'siglip token new' makes entries."
+    )
+    plaintext_tokens: Literal["refuse", "allow"] = setting(
+        "refuse", help="Tokens without TLS beyond loopback; allow: a proxy in front speaks TLS."
+    )
+    reflection: Literal["auto", "on", "off"] = setting(
+        "auto", help="gRPC reflection, which lists the services. auto: only on loopback."
+    )
     towers: Literal["text,vision", "text", "vision"] = setting(
         "text,vision", help="Towers that this deployment serves."
     )
@@ -180,6 +196,15 @@ class ClientSettings:
 
     address: str = setting("127.0.0.1:50051", help="Address of the gateway: host:port, or unix:path.")
     timeout_s: float = setting(30.0, unit="s", minimum=0.001, help="Deadline of each call.")
+    tls: Literal["off", "on"] = setting("off", help="Call with TLS; a --ca-file or --cert-file implies it.")
+    ca_file: str | None = setting(
+        None, help="PEM file of the authority that signed the server. Default: those of the system."
+    )
+    cert_file: str | None = setting(None, help="PEM file of this side's certificate (mutual TLS).")
+    key_file: str | None = setting(None, help="PEM file of that certificate's key.")
+    token: str | None = setting(
+        None, secret=True, help="Token to show to the gateway; the variable keeps it out of process lists."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,11 +21,16 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 ids_argument = click.argument("ids", metavar="ID...", nargs=-1, required=True)
 
 
-@click.group("dead-letter")
+@click.group("dead-letter", epilog=exit_codes.EPILOG)
 def dead_letter() -> None:
     """Work that was given up because workers died on it.
 
     Only headers and reasons are kept, for a week at most; pictures and texts are not.
+
+    \b
+    Examples:
+      siglip dead-letter list --redis-url redis://queue:6379
+      siglip dead-letter drop all
     """
 
 

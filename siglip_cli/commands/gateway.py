@@ -15,7 +15,8 @@ from siglip_settings import GatewaySettings, SettingsError
 @settings_options(GatewaySettings)
 @click.option("--end-with-stdin", "ends_with_stdin", is_flag=True, hidden=True)
 @click.option("--address-file", type=click.Path(path_type=Path), hidden=True)
-def gateway(ends_with_stdin: bool, address_file: Path | None, **given: Any) -> int:
+@click.option("--probe-socket", hidden=True)
+def gateway(ends_with_stdin: bool, address_file: Path | None, probe_socket: str | None, **given: Any) -> int:
     """Start one gateway: the gRPC front of the service.
 
     It needs a Redis or Valkey that it shares with the workers ('siglip serve' brings its own).
@@ -43,5 +44,5 @@ def gateway(ends_with_stdin: bool, address_file: Path | None, **given: Any) -> i
             write_address(address_file, bound_address(settings.listen, port))
 
     start_logging(settings.log_format, settings.log_level, "gateway")
-    asyncio.run(serve(settings, on_listening))
+    asyncio.run(serve(settings, on_listening, probe_socket))
     return exit_codes.OK

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from siglip_cli.calling import access
 from siglip_cli.doctor.findings import Finding
 from siglip_settings import ClientSettings
 
@@ -21,7 +22,7 @@ def check_service(settings: ClientSettings, fingerprint: str) -> Iterator[Findin
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from siglip_client import Client, SiglipError
 
-    with Client(settings.address, timeout_s=settings.timeout_s, retries=0) as client:
+    with Client(settings.address, timeout_s=settings.timeout_s, retries=0, **access(settings)) as client:
         try:
             model = client.get_model()
         except SiglipError as error:

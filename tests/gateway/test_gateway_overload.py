@@ -9,6 +9,7 @@ import pytest
 from siglip.v1 import embedding_pb2, model_pb2, zero_shot_pb2
 
 from broker import EmbeddedServer
+from gateway.access import Caller
 from gateway.admission import Admission
 from gateway.decode_pool import DecodePool
 from gateway.errors import Overloaded
@@ -105,13 +106,16 @@ async def test_admission_refuses_at_once(start: Start, text_worker: FakeWorker) 
         assert len((await served.embedding.EmbedTexts(texts("c", "d", "e", "f"))).results) == 4
 
 
+A = Caller("a")
+
+
 async def test_admission_counts_bytes_and_gives_everything_back() -> None:
     admission = Admission(max_rows=10, max_bytes=100)
-    with admission.admit(1, 60):
+    with admission.admit(1, 60, A):
         message = "max_in_flight_bytes is 100: this call needs 50 and 60"
-        with pytest.raises(Overloaded, match=message), admission.admit(1, 50):
+        with pytest.raises(Overloaded, match=message), admission.admit(1, 50, A):
             raise AssertionError("admitted")
-        with pytest.raises(ZeroDivisionError), admission.admit(1, 40):
+        with pytest.raises(ZeroDivisionError), admission.admit(1, 40, A):
             _ = 1 // 0
         assert (admission.rows, admission.bytes) == (1, 60)
     assert (admission.rows, admission.bytes) == (0, 0)

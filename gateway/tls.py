@@ -1,0 +1,97 @@
+"""The gateway's certificate, and whose certificates it wants to see; files that change are read again."""
+
+import logging
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+
+from gateway.errors import StartError
+from siglip_settings import GatewaySettings
+
+log = logging.getLogger(__name__)
+
+Stamp = tuple[tuple[int, int, int], ...]
+
+
+def credentials(settings: GatewaySettings) -> grpc.ServerCredentials | None:
+    """None for a server in clear. Raises StartError for files that cannot serve."""
+    certificate, key, authority = (
+        settings.tls_cert_file,
+        settings.tls_key_file,
+        settings.tls_client_ca_file,
+    )
+    if certificate is None and key is None and authority is None:
+        return None
+    if certificate is None or key is None:
+        missing = "--tls-cert-file" if certificate is None else "--tls-key-file"
+        raise StartError(f"{missing} is missing: TLS needs a certificate and its key")
+    files = Certificates(Path(certificate), Path(key), Path(authority) if authority else None)
+    return grpc.dynamic_ssl_server_credentials(
+        files.first(),
+        files.changed,  # type: ignore[arg-type]  # None says: nothing new
+        require_client_authentication=authority is not None,
+    )
+
+
+@dataclass
+class Certificates:
+    certificate: Path
+    key: Path
+    authority: Path | None
+    """Signs the clients' certificates; None: clients need none."""
+
+    _stamp: Stamp = field(default=(), init=False)
+
+    def first(self) -> grpc.ServerCertificateConfiguration:
+        """Raises StartError."""
+        self._stamp = self._look()
+        try:
+            return self._read()
+        except (OSError, ssl.SSLError, ValueError) as error:
+            raise StartError(f"cannot serve TLS: {self._reason(error)}") from error
+
+    def changed(self) -> grpc.ServerCertificateConfiguration | None:
+        """Asked by gRPC at every new connection. The old files stay where new ones do not fit; told once."""
+        stamp = self._look()
+        if stamp == self._stamp:
+            return None
+        self._stamp = stamp
+        try:
+            new = self._read()
+        except (OSError, ssl.SSLError, ValueError) as error:
+            log.error("the new certificate is not taken, the old one stays: %s", self._reason(error))
+            return None
+        log.info("the certificate in %s has changed and is taken", self.certificate)
+        return new
+
+    def _read(self) -> grpc.ServerCertificateConfiguration:
+        """gRPC takes anything and then fails at every handshake, so the files are tried here first."""
+        probe = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        probe.load_cert_chain(self.certificate, self.key, password="")
+        if self.authority:
+            probe.load_verify_locations(self.authority)
+        chain, key = self.certificate.read_bytes(), self.key.read_bytes()
+        authority = self.authority.read_bytes() if self.authority else None
+        return grpc.ssl_server_certificate_configuration([(key, chain)], root_certificates=authority)
+
+    def _look(self) -> Stamp:
+        return tuple(_stamp_of(path) for path in (self.certificate, self.key, self.authority) if path)
+
+    def _reason(self, error: Exception) -> str:
+        for path in (self.certificate, self.key, self.authority):
+            if path and not path.is_file():
+                return f"there is no file {path}"
+        if "KEY_VALUES_MISMATCH" in str(error):
+            return f"{self.key} is not the key of {self.certificate}"
+        names = ", ".join(str(path) for path in (self.certificate, self.key, self.authority) if path)
+        return f"{names}: {str(error) or type(error).__name__}"
+
+
+def _stamp_of(path: Path) -> tuple[int, int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return found.st_ino, found.st_mtime_ns, found.st_size
