@@ -26,6 +26,7 @@ from broker.held import Held, Waiting
 from broker.jobs import (
     DTYPE_OF,
     ITEM_BYTES,
+    JOB_CLASSES,
     ROWS_PER_ENTRY,
     Answer,
     Dtype,
@@ -33,6 +34,7 @@ from broker.jobs import (
     RedisUrls,
     Row,
     RowError,
+    StreamState,
     Tower,
     WorkerInfo,
 )
@@ -79,6 +81,7 @@ class GatewayBroker:
         self._fingerprint = fingerprint
         self._limits = limits or GatewayLimits()
         self._keys = Keys(tag)
+        self._towers = towers
         self._held = Held()
         self._clock = ServerClock()
         self._max_memory_bytes = 0
@@ -162,9 +165,28 @@ class GatewayBroker:
         """Live workers as of the last check, at most a moment ago; empty while Redis is away."""
         return [] if self._held.outage else list(self._held.workers.get(tower, ()))
 
+    def live_workers(self) -> dict[Tower, int]:
+        """How many workers of each served tower were alive at the last check."""
+        return {
+            tower: 0 if self._held.outage else len(self._held.workers.get(tower, ()))
+            for tower in self._towers
+        }
+
     async def depth(self, tower: Tower) -> int:
         """Entries waiting or being computed, over all gateways, as last seen."""
         return sum(self._held.depth[stream] for stream in self._keys.all_requests(tower))
+
+    def streams(self) -> list[StreamState]:
+        """All streams of the served towers, as last seen."""
+        held, now_ms = self._held, self._clock.now_ms()
+        states = []
+        for tower in self._towers:
+            for job_class in JOB_CLASSES:
+                stream = self._keys.requests(tower, job_class)
+                entries, oldest_ms = held.depth[stream], held.oldest_ms.get(stream)
+                age_s = None if oldest_ms is None else max(0.0, now_ms - oldest_ms) / 1000
+                states.append(StreamState(tower, job_class, entries, age_s if entries else 0.0))
+        return states
 
     @property
     def outage(self) -> BrokerUnavailable | None:

@@ -48,6 +48,8 @@ class Heartbeat:
         self._stall_after_s = timing.stall_after_s
         self._renew_every_s = timing.hung_idle_s / RENEWALS
         self._renewed_s = time.monotonic()
+        # A reading of time.monotonic().
+        self.beaten_s = time.monotonic()
         self._stop = threading.Event()
         self._stalled = False
         self._thread = threading.Thread(target=self._run, name="broker-heartbeat", daemon=True)
@@ -113,6 +115,7 @@ class Heartbeat:
         self._clock.observe(sent_s, time.monotonic(), now)
         if not refreshed and isinstance(written, BaseException):
             raise written
+        self.beaten_s = time.monotonic()
         if time.monotonic() - self._renewed_s >= self._renew_every_s:
             self._renew()
 

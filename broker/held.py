@@ -45,6 +45,8 @@ class Held:
     generation: int = 0
     depth: Counter[str] = field(default_factory=Counter)
     last_queue_us: Counter[str] = field(default_factory=Counter)
+    # When the oldest entry of a stream was added, in ms of the server's clock.
+    oldest_ms: dict[str, float] = field(default_factory=dict)
     workers: dict[Tower, list[WorkerInfo]] = field(default_factory=dict)
     stats: Counter[str] = field(default_factory=Counter)
     # Set when something looks wrong: the monitor then checks at once.

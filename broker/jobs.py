@@ -80,6 +80,16 @@ class Work:
     compute_us: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """Entries of one tower and class, over all gateways, as last seen. `oldest_s` None: not known."""
+
+    tower: Tower
+    job_class: JobClass
+    entries: int
+    oldest_s: float | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
     """Work of one entry: `payload` is the C-ordered tensor of `shape` (rows first) and `dtype`.

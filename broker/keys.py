@@ -9,6 +9,8 @@ GROUP = "workers"
 HEADER_FIELD = b"h"
 PAYLOAD_FIELD = b"p"
 REPLIES_FIELD = b"r"
+# XRANGE and XINFO STREAM would ship the payload of the entry: only its id leaves the server.
+OLDEST_ID = "local e = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]; return e and e[1]"
 
 
 def model_tag(model_name: str, fingerprint: str) -> str:

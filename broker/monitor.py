@@ -15,7 +15,7 @@ from broker.connection import check_server
 from broker.errors import BrokerError, NoWorkers
 from broker.held import Held, Waiting, wait_for_event
 from broker.jobs import Tower, WorkerInfo
-from broker.keys import GROUP, Keys, worker_name
+from broker.keys import GROUP, OLDEST_ID, Keys, worker_name
 from broker.reply_reader import ReplyReader
 from broker.sender import Sender
 
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 0.1
 MISSING_AFTER_S = 1.0
+AGES_EVERY_S = 1.0
 
 
 class Monitor:
@@ -55,6 +56,7 @@ class Monitor:
         self._explain = explain
         self._run_id: object = None
         self._last_alive_s = dict.fromkeys(towers, time.monotonic())
+        self._ages_seen_s = 0.0
         self._outage_logged = False
         # Data was lost, and not all of it has been sent again.
         self._lost = False
@@ -92,6 +94,7 @@ class Monitor:
         else:
             self._send_again(self._missing(), sender)
         await self._look_for_workers()
+        await self._look_at_ages()
         self._note_return()
 
     def _note_return(self) -> None:
@@ -192,6 +195,22 @@ class Monitor:
         """How long nobody has computed this tower, when that is too long."""
         absent_s = time.monotonic() - self._last_alive_s[tower]
         return absent_s if absent_s > self._no_worker_timeout_s else None
+
+    async def _look_at_ages(self) -> None:
+        """A user without EVAL_RO is served too: ages are only shown."""
+        if time.monotonic() - self._ages_seen_s < AGES_EVERY_S:
+            return
+        self._ages_seen_s = time.monotonic()
+        streams = [stream for stream in self._streams if self._held.depth[stream]]
+        pipe = self._client.pipeline(transaction=False)
+        for stream in streams:
+            pipe.execute_command("EVAL_RO", OLDEST_ID, 1, stream)
+        found = await pipe.execute(raise_on_error=False) if streams else []
+        self._held.oldest_ms = {
+            stream: float(entry_id.partition(b"-")[0])
+            for stream, entry_id in zip(streams, found, strict=True)
+            if isinstance(entry_id, bytes)
+        }
 
     async def _live_workers(self) -> list[list[WorkerInfo]]:
         """For each tower the consumers of its group that hold a lease."""

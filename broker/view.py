@@ -13,12 +13,10 @@ from broker import wire
 from broker.connection import sync_client, unavailable
 from broker.errors import BrokerError
 from broker.jobs import JOB_CLASSES, JobClass, RedisUrls, Tower, Work, WorkerInfo
-from broker.keys import GROUP, HEADER_FIELD, Keys
+from broker.keys import GROUP, HEADER_FIELD, OLDEST_ID, Keys
 
 TOWERS: tuple[Tower, ...] = get_args(Tower)
 _KEY = re.compile(r"\{siglip:([^:}]+):0\}:(requests|replies|lease|dead):(.+)", re.DOTALL)
-# XRANGE and XINFO STREAM would ship the payload of the entry: only its id leaves the server.
-_OLDEST_ID = "local e = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]; return e and e[1]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +155,7 @@ class QueueView:
         return StreamView(job_class, max(0, held - running), running, self._oldest_s(key) if held else 0.0)
 
     def _oldest_s(self, key: str) -> float:
-        oldest = self._ask("EVAL_RO", _OLDEST_ID, 1, key)
+        oldest = self._ask("EVAL_RO", OLDEST_ID, 1, key)
         if oldest is None:
             return 0.0
         seconds, micros = self._ask("TIME")

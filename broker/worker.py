@@ -43,6 +43,7 @@ class WorkerBroker:
         self._settings = settings
         self._timing = timing = timing or WorkerTiming()
         self._tower = tower
+        self.info = info
         self._me = info.worker_id
         self._hand = InHand()
         self._clock = ServerClock()
@@ -166,6 +167,16 @@ class WorkerBroker:
     def connected(self) -> bool:
         """Whether Redis answered last time."""
         return self._connected
+
+    @property
+    def in_hand(self) -> int:
+        """Entries taken and not answered."""
+        return len(self._hand.entries())
+
+    @property
+    def lease_age_s(self) -> float:
+        """Seconds since the lease was last refreshed; since the start before that."""
+        return time.monotonic() - self._heartbeat.beaten_s
 
     @property
     def stats(self) -> Counter[str]:

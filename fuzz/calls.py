@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 from PIL import Image
+from prometheus_client import CollectorRegistry
 from siglip.v1 import embedding_pb2, model_pb2, zero_shot_pb2
 
 from broker import Answer, Row
@@ -20,6 +21,7 @@ from gateway.call import Call
 from gateway.embed import Embedder
 from gateway.embedding import EmbeddingService
 from gateway.errors import GatewayError, ItemFailure
+from gateway.metrics import Metrics
 from gateway.model import ModelService
 from gateway.parts import Parts
 from gateway.served import ServedModel
@@ -78,7 +80,7 @@ def services() -> tuple[dict[Any, Any], asyncio.AbstractEventLoop]:
         model,
         broker,
         tokens,
-        Embedder(model, broker, tokens, decoders),
+        Embedder(model, broker, tokens, decoders, Metrics(CollectorRegistry())),
         Admission(settings.max_in_flight_rows, settings.max_in_flight_bytes),
     )
     loop = asyncio.new_event_loop()

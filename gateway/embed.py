@@ -14,6 +14,7 @@ from broker import GatewayBroker, Row, RowError
 from gateway.call import Call, microseconds_since
 from gateway.decode_pool import DecodePool
 from gateway.errors import ItemFailure
+from gateway.metrics import Metrics
 from gateway.served import ServedModel
 from gateway.tokens import TokenPool
 from siglip_settings import Tower
@@ -39,25 +40,38 @@ class Embedded:
 
 class Embedder:
     def __init__(
-        self, model: ServedModel, broker: GatewayBroker, tokens: TokenPool, decoders: DecodePool
+        self,
+        model: ServedModel,
+        broker: GatewayBroker,
+        tokens: TokenPool,
+        decoders: DecodePool,
+        metrics: Metrics,
     ) -> None:
         self._model = model
         self._broker = broker
         self._tokens = tokens
         self._decoders = decoders
+        self._metrics = metrics
 
     async def texts(self, texts: Sequence[str], call: Call) -> Embedded:
         start = time.monotonic()
         rows = await self._tokens.rows(texts)
         decode_us = microseconds_since(start)
-        return await self._run("text", rows, (self._model.text_length,), "int32", decode_us, call)
+        shape = (self._model.text_length,)
+        return self._counted("text", await self._run("text", rows, shape, "int32", decode_us, call))
 
     async def images(self, images: Sequence[bytes], call: Call) -> Embedded:
         start = time.monotonic()
         rows = await self._decoders.decode_all(images)
         decode_us = microseconds_since(start)
-        size = self._model.image_size
-        return await self._run("vision", rows, (3, size, size), "uint8", decode_us, call)
+        shape = (3, self._model.image_size, self._model.image_size)
+        return self._counted("vision", await self._run("vision", rows, shape, "uint8", decode_us, call))
+
+    def _counted(self, tower: Tower, embedded: Embedded) -> Embedded:
+        outcomes = (item.reason if isinstance(item, ItemFailure) else "OK" for item in embedded.items)
+        stages = {"decode": embedded.decode_us, "queue": embedded.queue_us, "compute": embedded.compute_us}
+        self._metrics.items(tower, outcomes, **stages)
+        return embedded
 
     async def _run(
         self,

@@ -55,6 +55,10 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
                 self._set_all(NOT_SERVING)
             await asyncio.sleep(CHECK_PERIOD_S)
 
+    def serving(self) -> dict[str, bool]:
+        """Which names are healthy."""
+        return {name or "all": status == SERVING for name, status in self._status.items()}
+
     async def refresh(self) -> None:
         """Takes over what the broker saw of the queue and its workers a moment ago."""
         live = {tower for tower in self._served if await self._broker.workers(tower)}

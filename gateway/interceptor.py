@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from gateway.access import KEY, Access, Caller
 from gateway.call import Call, request_id_from
 from gateway.errors import InvalidRequest, Stopping, TimeIsUp, Violation
+from gateway.metrics import Metrics
 from gateway.status import REQUEST_ID_KEY, Failure, failure_of, trailers
 
 log = logging.getLogger(__name__)
@@ -33,9 +34,10 @@ _SERVER_SIDE = {
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    def __init__(self, max_deadline_s: float, access: Access) -> None:
+    def __init__(self, max_deadline_s: float, access: Access, metrics: Metrics) -> None:
         self._max_deadline_s = max_deadline_s
         self._access = access
+        self._metrics = metrics
         self._wrapped: dict[str, Handler] = {}
         self._running = 0
         self._all_done = asyncio.Event()
@@ -81,20 +83,37 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 async with longest:
                     reply: bytes = write(await run(_parsed(parse, body), call))
             except asyncio.CancelledError:
-                _log(call, "CANCELLED")
+                self._ended(call, "CANCELLED")
                 raise
             except Exception as error:
-                await _refuse(TimeIsUp(self._max_deadline_s) if longest.expired() else error, call, context)
+                told = TimeIsUp(self._max_deadline_s) if longest.expired() else error
+                await self._refuse(told, call, context)
             finally:
                 self._running -= 1
                 if self._stopping and not self._running:
                     self._all_done.set()
-            _log(call, "OK")
+            self._ended(call, "OK")
             context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
             return reply
 
         # Without a deserializer the method gets the bytes: a body that cannot be parsed is ours to answer.
         return grpc.unary_unary_rpc_method_handler(answer)
+
+    async def _refuse(self, error: Exception, call: Call, context: Context) -> NoReturn:
+        failure = failure_of(error)
+        self._ended(call, failure.code.name, failure, error)
+        try:
+            await context.abort(failure.code, failure.message, trailers(failure, error, call.request_id))
+        except grpc.aio.InternalError:
+            # The caller's own deadline has ended the call at this very moment: nobody listens any more.
+            raise asyncio.CancelledError from None
+
+    def _ended(
+        self, call: Call, code: str, failure: Failure | None = None, error: Exception | None = None
+    ) -> None:
+        _log(call, code, failure, error)
+        reason = failure.reason if failure else None
+        self._metrics.call(call.method, code, reason, call.elapsed_us() / 1e6)
 
     def _caller(self, context: Context) -> Caller:
         """Raises Unauthenticated."""
@@ -109,16 +128,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         allowed_s = self._max_deadline_s if left_s is None else min(left_s, self._max_deadline_s)
         given = next((v for k, v in context.invocation_metadata() or () if k == REQUEST_ID_KEY), None)
         return Call(method, request_id_from(given), deadline=now + allowed_s, started=now)
-
-
-async def _refuse(error: Exception, call: Call, context: Context) -> NoReturn:
-    failure = failure_of(error)
-    _log(call, failure.code.name, failure, error)
-    try:
-        await context.abort(failure.code, failure.message, trailers(failure, error, call.request_id))
-    except grpc.aio.InternalError:
-        # The caller's own deadline has ended the call at this very moment: nobody listens any more.
-        raise asyncio.CancelledError from None
 
 
 def _log(call: Call, code: str, failure: Failure | None = None, error: Exception | None = None) -> None:

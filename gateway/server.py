@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry
 from siglip.v1 import embedding_pb2_grpc, model_pb2_grpc, zero_shot_pb2_grpc
 
 from broker import BrokerError, GatewayBroker, GatewayLimits, model_tag
@@ -25,6 +26,7 @@ from gateway.health import Health
 from gateway.interceptor import CallInterceptor
 from gateway.listen import bind, is_local
 from gateway.memory import return_freed_memory
+from gateway.metrics import Metrics, StateCollector
 from gateway.model import ModelService
 from gateway.parts import Parts
 from gateway.quiet import silence_libtiff
@@ -32,6 +34,7 @@ from gateway.served import ServedModel
 from gateway.tls import credentials
 from gateway.tokens import TokenPool
 from gateway.zero_shot import ZeroShotService
+from siglip_metrics import Page, PageError, new_registry
 from siglip_model.image_processing import ImageLimits, decode
 from siglip_settings import GatewaySettings, Tower
 
@@ -53,6 +56,7 @@ class Gateway:
     health: Health
     decoders: DecodePool
     following: asyncio.Task[None]
+    page: Page | None
 
     async def stop(self, drain_timeout_s: float) -> None:
         """Accepts no more calls; gives those in work `drain_timeout_s` to end."""
@@ -63,6 +67,8 @@ class Gateway:
         self.following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self.following
+        if self.page:
+            self.page.close()
         self.decoders.close()
         self.parts.tokens.close()
         await self.parts.broker.close()
@@ -121,20 +127,37 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
     access, encryption = _access(settings), credentials(settings)
     model = ServedModel.load(settings)
     broker = await _connect(settings, model)
-    parts, decoders = _assemble(settings, model, broker)
+    registry = new_registry(process="gateway", model=model.name, fingerprint=model.fingerprint)
+    metrics = Metrics(registry)
+    parts, decoders = _assemble(settings, model, broker, metrics)
     health = Health(broker, settings.served_towers, _needs(settings))
-    calls = CallInterceptor(settings.max_deadline_s, access)
+    registry.register(StateCollector(parts.admission, broker, health))
+    calls = CallInterceptor(settings.max_deadline_s, access, metrics)
     server = _server(settings, parts, calls, health)
     try:
         port = bind(server, settings.listen, encryption)
         if probe_socket:
             bind(server, f"unix:{probe_socket}", None)
+        page = _page(settings, registry)
     except StartError:
         await broker.close()
         raise
     await health.refresh()
     await server.start()
-    return Gateway(port, parts, server, calls, health, decoders, asyncio.create_task(health.follow()))
+    following = asyncio.create_task(health.follow())
+    return Gateway(port, parts, server, calls, health, decoders, following, page)
+
+
+def _page(settings: GatewaySettings, registry: CollectorRegistry) -> Page | None:
+    """Raises StartError."""
+    if settings.metrics_listen is None:
+        return None
+    try:
+        page = Page(settings.metrics_listen, registry)
+    except PageError as error:
+        raise StartError(str(error)) from error
+    log.info("metrics are on port %d", page.port)
+    return page
 
 
 def _access(settings: GatewaySettings) -> Access:
@@ -168,11 +191,11 @@ async def _connect(settings: GatewaySettings, model: ServedModel) -> GatewayBrok
 
 
 def _assemble(
-    settings: GatewaySettings, model: ServedModel, broker: GatewayBroker
+    settings: GatewaySettings, model: ServedModel, broker: GatewayBroker, metrics: Metrics
 ) -> tuple[Parts, DecodePool]:
     tokens = TokenPool(model.tokenizer, model.text_length, settings.max_text_bytes)
     decoders = DecodePool(_decoder(settings, model), settings.decode_threads or os.cpu_count() or 1)
-    embedder = Embedder(model, broker, tokens, decoders)
+    embedder = Embedder(model, broker, tokens, decoders, metrics)
     admission = Admission(settings.max_in_flight_rows, settings.max_in_flight_bytes)
     return Parts(settings, model, broker, tokens, embedder, admission), decoders
 

@@ -42,17 +42,28 @@ def gateway_program(setup: Setup) -> Program:
     return Program("gateway", command, _environ(GatewaySettings, setup))
 
 
+def metrics_listen(settings: ServeSettings, after: int) -> str | None:
+    """The gateway has the port that is set, and each worker the next one; 0 is any for all."""
+    host, _, port = (settings.metrics_listen or "").rpartition(":")
+    if not port.isdecimal() or int(port) == 0:
+        return settings.metrics_listen
+    return f"{host}:{int(port) + after}"
+
+
 def worker_programs(setup: Setup) -> list[Program]:
     """The workers of all served towers; unless told otherwise they share the cores evenly."""
     settings = setup.settings
     counts = {tower: worker_count(settings, tower) for tower in settings.served_towers}
     threads = settings.threads or max(1, cores() // max(1, sum(counts.values())))
-    environ = _environ(WorkerSettings, setup, threads=threads)
     command = [*_SIGLIP, "worker", "--end-with-stdin", "--tower"]
+    named = [(tower, number) for tower, count in counts.items() for number in range(1, count + 1)]
     return [
-        Program(f"{tower} worker {number}", [*command, tower], environ)
-        for tower, count in counts.items()
-        for number in range(1, count + 1)
+        Program(
+            f"{tower} worker {number}",
+            [*command, tower],
+            _environ(WorkerSettings, setup, threads=threads, metrics_listen=metrics_listen(settings, place)),
+        )
+        for place, (tower, number) in enumerate(named, 1)
     ]
 
 

@@ -61,6 +61,11 @@ class ProcessSettings:
     log_level: Literal["debug", "info", "warning", "error"] = setting(
         "info", help="The least important lines to log."
     )
+    metrics_listen: str | None = setting(
+        None,
+        help="host:port of the page with /metrics (Prometheus) and /healthz; port 0: any. 'siglip serve' "
+        "gives the port to the gateway and the ones after it to the workers. Default: no page.",
+    )
     drain_timeout_s: float = setting(
         30.0, unit="s", minimum=0, help="Time to finish accepted work when told to stop."
     )

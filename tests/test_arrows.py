@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 OURS = {
     "siglip",
     "siglip_settings",
+    "siglip_metrics",
     "siglip_model",
     "siglip_client",
     "siglip_cli",
@@ -23,15 +24,17 @@ OURS = {
 }
 MAY_IMPORT = {
     "siglip_settings": set[str](),
+    "siglip_metrics": set[str](),
     "siglip_model": set[str](),
     "siglip_client": {"siglip", "siglip_model"},
     "broker": {"siglip", "siglip_settings"},
-    "gateway": {"siglip", "siglip_settings", "broker", "siglip_model"},
-    "workers": {"siglip", "siglip_settings", "broker", "siglip_model"},
+    "gateway": {"siglip", "siglip_settings", "siglip_metrics", "broker", "siglip_model"},
+    "workers": {"siglip", "siglip_settings", "siglip_metrics", "broker", "siglip_model"},
     "siglip_cli": OURS - {"training", "benchmarks", "examples"},
 }
 FOREIGN_REFUSED = {
     "siglip_settings": {"torch", "grpc", "redis", "numpy"},
+    "siglip_metrics": {"torch", "grpc", "redis", "numpy"},
     "siglip_model": {"grpc", "redis", "transformers"},
     "siglip_client": {"torch", "redis", "transformers"},
     "broker": {"torch", "grpc", "transformers"},

@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PACKAGES = {
     "client": ["siglip_client"],
-    "gateway": ["gateway", "broker", "siglip_settings"],
-    "worker": ["workers", "broker", "siglip_settings", "siglip_model"],
+    "gateway": ["gateway", "broker", "siglip_settings", "siglip_metrics"],
+    "worker": ["workers", "broker", "siglip_settings", "siglip_metrics", "siglip_model"],
     "cli": ["siglip_cli"],
 }
 # Import name -> distribution, where they differ.
@@ -25,6 +25,7 @@ DISTRIBUTION = {
     "grpc_health": "grpcio-health-checking",
     "grpc_reflection": "grpcio-reflection",
     "huggingface_hub": "huggingface-hub",
+    "prometheus_client": "prometheus-client",
 }
 # Taken only if the caller uses it already: a Pillow image as argument of the client.
 OPTIONAL = {

@@ -9,6 +9,7 @@ from workers.answer import answer
 from workers.buffer import Buffer
 from workers.compute import Computer
 from workers.errors import DeviceLost
+from workers.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -20,10 +21,15 @@ class Loop:
     """`on_end` is called once, from a thread of the loop: with None when drained, or with what broke."""
 
     def __init__(
-        self, broker: WorkerBroker, computer: Computer, on_end: Callable[[Exception | None], None]
+        self,
+        broker: WorkerBroker,
+        computer: Computer,
+        metrics: Metrics,
+        on_end: Callable[[Exception | None], None],
     ) -> None:
         self._broker = broker
         self._computer = computer
+        self._metrics = metrics
         self._on_end = on_end
         self._buffer = Buffer(computer.max_rows)
         self._stopping = threading.Event()
@@ -48,8 +54,10 @@ class Loop:
     def _compute(self) -> None:
         while jobs := self._buffer.next_batch():
             if wanted := self._broker.wanted(jobs):
+                results = answer(wanted, self._computer)
                 # Replying from here, not from a third thread, was quicker in every measurement.
-                self._broker.reply(answer(wanted, self._computer))
+                self._broker.reply(results)
+                self._metrics.batch(results, self._computer.max_rows)
                 self._buffer.max_rows = self._computer.max_rows
         self._on_end(None)
 

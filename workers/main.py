@@ -1,8 +1,13 @@
 """Starts a worker: settings in, exit status out."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
+from siglip_metrics import Page, PageError, new_registry
 from siglip_model.files import resolve
 from siglip_settings import WorkerSettings
 from workers import tower as model_tower
@@ -12,6 +17,7 @@ from workers.compute import Computer
 from workers.connect import connect
 from workers.device import Compute, apply_threads, choose
 from workers.errors import SetupError
+from workers.metrics import Metrics, StateCollector
 from workers.serve import serve
 
 log = logging.getLogger(__name__)
@@ -38,7 +44,28 @@ def run(settings: WorkerSettings) -> int:
         compute.threads,
         max_rows,
     )
-    return serve(broker, Computer(tower, max_rows, broker.progress), settings.drain_timeout_s)
+    info = broker.info
+    registry = new_registry(process=f"{info.tower} worker", model=info.model, fingerprint=info.fingerprint)
+    registry.register(StateCollector(broker, compute.device))
+    with _page(settings, registry):
+        computer = Computer(tower, max_rows, broker.progress)
+        return serve(broker, computer, Metrics(registry), settings.drain_timeout_s)
+
+
+@contextmanager
+def _page(settings: WorkerSettings, registry: CollectorRegistry) -> Iterator[None]:
+    if settings.metrics_listen is None:
+        yield
+        return
+    try:
+        page = Page(settings.metrics_listen, registry)
+    except PageError as error:
+        raise SetupError(str(error)) from error
+    log.info("metrics are on port %d", page.port)
+    try:
+        yield
+    finally:
+        page.close()
 
 
 def load(settings: WorkerSettings, folder: Path, compute: Compute) -> tuple[Tower, int]:

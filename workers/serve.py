@@ -14,6 +14,7 @@ from broker import BrokerError, WorkerBroker
 from workers.compute import Computer
 from workers.errors import SetupError
 from workers.loop import Loop
+from workers.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +29,13 @@ Event = str | Exception | None
 Events = SimpleQueue[Event]
 
 
-def serve(broker: WorkerBroker, computer: Computer, drain_timeout_s: float) -> int:
+def serve(broker: WorkerBroker, computer: Computer, metrics: Metrics, drain_timeout_s: float) -> int:
     """The exit status. What is not finished in time, or at a second signal, goes back to the queue.
 
     Raises SetupError when the queue refuses this worker.
     """
     events: Events = SimpleQueue()
-    loop = Loop(broker, computer, events.put)
+    loop = Loop(broker, computer, metrics, events.put)
     with _signals_to(events):
         loop.start()
         log.info("ready")

@@ -23,12 +23,14 @@ from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
 
 from siglip_model.config import SiglipConfig
 from siglip_settings import WorkerSettings
 from workers.batch import RowDtype, Rows, Vectors
 from workers.compute import Computer
 from workers.connect import connect
+from workers.metrics import Metrics
 from workers.serve import serve
 
 ROOT = Path(__file__).parents[2]
@@ -140,7 +142,8 @@ def main(arguments: Sequence[str]) -> int:
     tower = tower_like(settings, **manner)
     folder = Path(settings.model)
     broker = connect(settings, folder, device="cpu", dtype="float32", attention="eager")
-    return serve(broker, Computer(tower, settings.max_batch_rows, broker.progress), settings.drain_timeout_s)
+    computer = Computer(tower, settings.max_batch_rows, broker.progress)
+    return serve(broker, computer, Metrics(CollectorRegistry()), settings.drain_timeout_s)
 
 
 def tower_like(settings: WorkerSettings, **manner: Any) -> SlowTower:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from broker import DeadlineExceeded, EmbeddedServer
 from siglip_settings import WorkerSettings
@@ -27,6 +28,7 @@ from workers.compute import Computer
 from workers.connect import connect
 from workers.errors import DeviceLost
 from workers.loop import Loop
+from workers.metrics import Metrics
 
 
 @dataclass
@@ -65,7 +67,7 @@ def running(
     ended: list[Exception | None] = []
     tower = tower or HeldTower()
     computer = Computer(tower, max_rows, broker.progress)
-    loop = Loop(broker, computer, ended.append)
+    loop = Loop(broker, computer, Metrics(CollectorRegistry()), ended.append)
     loop.start()
     try:
         yield Running(tower, loop, computer, ended)

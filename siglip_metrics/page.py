@@ -1,0 +1,64 @@
+"""The admin page of one process: /metrics for Prometheus, /healthz for whoever starts and stops it."""
+
+import threading
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+Start = Callable[..., Any]
+
+
+class PageError(Exception):
+    """The page cannot be served. The message is one line."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Threads, so that one slow reader does not keep others from it."""
+
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    timeout = 10  # seconds for a request to arrive
+
+    def log_message(self, *_: Any) -> None:
+        """A scrape is nothing to tell."""
+
+
+class Page:
+    """Serves from a thread until closed. `port` is the one that was opened."""
+
+    def __init__(self, listen: str, registry: CollectorRegistry) -> None:
+        """`listen` is host:port; port 0: any. Raises PageError."""
+        host, colon, port = listen.rpartition(":")
+        if not colon or not port.isdecimal() or int(port) > 65535:
+            raise PageError(f"--metrics-listen is {listen!r}; it must be host:port")
+        self._registry = registry
+        try:
+            self._server = make_server(
+                host.strip("[]"), int(port), self._answer, server_class=_Server, handler_class=_Quiet
+            )
+        except OSError as error:
+            raise PageError(f"cannot serve metrics on {listen}: {error.strerror}") from error
+        self.port: int = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _answer(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO")
+        if path == "/metrics":
+            start("200 OK", [("Content-Type", CONTENT_TYPE_LATEST)])
+            return [generate_latest(self._registry)]
+        if path == "/healthz":
+            start("200 OK", [("Content-Type", "text/plain")])
+            return [b"alive\n"]
+        start("404 Not Found", [("Content-Type", "text/plain")])
+        return [b"/metrics and /healthz are here\n"]

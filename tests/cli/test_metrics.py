@@ -1,0 +1,128 @@
+"""The pages of a real service, and that every query of dashboard and alerts finds what it asks for."""
+
+import json
+import re
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from broker import EmbeddedServer
+from siglip_client import Client, SiglipError
+from siglip_metrics import Page, PageError, new_registry
+from tests.cli.service import Service, serving
+
+MONITORING = Path("deploy/monitoring")
+Samples = dict[str, list[tuple[dict[str, str], float]]]
+# What Prometheus itself adds to each sample.
+TARGET_LABELS = {"job", "instance"}
+
+
+def get(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
+        return str(reply.read().decode())
+
+
+def scraped(port: int) -> Samples:
+    found: Samples = {}
+    for family in text_string_to_metric_families(get(port, "/metrics")):
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return found
+
+
+def total(samples: Samples, name: str, **labels: str) -> float:
+    return sum(value for given, value in samples.get(name, []) if given.items() >= labels.items())
+
+
+@pytest.fixture(scope="module")
+def watched(model: Path) -> Iterator[tuple[Service, list[int]]]:
+    """A service of which all ports of pages are known."""
+    with EmbeddedServer() as queue:
+        arguments = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--log-format", "json"]
+        with serving("--model", model, "--redis-url", queue.url, *arguments) as service:
+            assert service.address
+            lines = [json.loads(line) for line in service.err if line.startswith("{")]
+            pages = [line["message"] for line in lines if line["message"].startswith("metrics are on")]
+            ports = [int(text.rpartition(" ")[2]) for text in pages]
+            assert len(ports) == 3
+            yield service, ports
+
+
+@pytest.fixture(scope="module")
+def pages(watched: tuple[Service, list[int]], png: bytes) -> Samples:
+    """All pages of the service after some calls, good and bad, as one."""
+    service, ports = watched
+    with Client(service.address) as client:
+        client.classify([png], ["a", "b"])
+        client.embed_images([png, b"no picture"], on_error="return")
+        with pytest.raises(SiglipError):
+            client.embed_texts(["a"] * 3, dtype="f32", timeout_s=1e-9)
+    together: Samples = {}
+    for port in ports:
+        for name, samples in scraped(port).items():
+            together.setdefault(name, []).extend(samples)
+    return together
+
+
+def test_what_was_done_is_counted(pages: Samples) -> None:
+    embed = "siglip.v1.EmbeddingService/EmbedImages"
+    assert total(pages, "siglip_calls_total", method=embed, code="OK") == 1
+    assert total(pages, "siglip_call_seconds_count", method=embed) == 1
+    assert total(pages, "siglip_items_total", tower="vision", outcome="OK") == 2
+    assert total(pages, "siglip_items_total", outcome="IMAGE_UNREADABLE") == 1
+    assert total(pages, "siglip_stage_seconds_sum", tower="vision", stage="decode") > 0
+    assert total(pages, "siglip_live_workers") == 2
+    assert total(pages, "siglip_healthy", service="all") == 1
+    assert total(pages, "siglip_rows_total") == total(pages, "siglip_batch_rows_sum") >= 4
+    assert total(pages, "siglip_compute_seconds_total") > 0
+    assert total(pages, "siglip_in_flight_rows") == 0
+    assert {labels["model"] for labels, _ in pages["siglip_build_info"]} == {"tiny"}
+
+
+def queries() -> list[str]:
+    board = json.loads((MONITORING / "dashboard.json").read_text())
+    panels = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    rules = (MONITORING / "alerts.yml").read_text()
+    alerts = re.findall(r"expr: (?:>-\n\s+)?(.+)", rules)
+    assert len(panels) >= 15 and len(alerts) == rules.count("- alert:")
+    return [*panels, *alerts]
+
+
+@pytest.mark.parametrize("query", queries())
+def test_every_query_finds_its_metrics_and_labels(pages: Samples, query: str) -> None:
+    names = re.findall(r"\b((?:siglip|process)_\w+)(?:\{([^}]*)\})?", query)
+    assert names
+    for name, matchers in names:
+        assert name in pages, f"{name} is not on any page"
+        labels = set().union(*(given for given, _ in pages[name])) | TARGET_LABELS
+        for label, value in re.findall(r'(\w+)\s*!?=~?\s*"([^"]*)"', matchers):
+            assert label in labels
+            if label in ("event", "class", "service"):
+                assert value in {given[label] for given, _ in pages[name]}
+        grouped = {word for group in re.findall(r"by \(([^)]*)\)", query) for word in group.split(", ")}
+        assert grouped - labels - {"le"} == set()
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool on this machine")
+def test_promtool_agrees() -> None:
+    for arguments in (["check", "rules", "alerts.yml"], ["check", "config", "prometheus.yml"]):
+        subprocess.run(["promtool", *arguments], cwd=MONITORING, check=True)
+
+
+def test_the_page_itself() -> None:
+    page = Page("127.0.0.1:0", new_registry(process="test", model="m", fingerprint="f"))
+    assert get(page.port, "/healthz") == "alive\n"
+    assert 'siglip_build_info{fingerprint="f",model="m",process="test"' in get(page.port, "/metrics")
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        get(page.port, "/")
+    with pytest.raises(PageError, match="Address already in use"):
+        Page(f"127.0.0.1:{page.port}", new_registry(process="", model="", fingerprint=""))
+    page.close()
+    with pytest.raises(PageError, match="must be host:port"):
+        Page("9464", new_registry(process="", model="", fingerprint=""))
