@@ -172,6 +172,10 @@ class GatewayBroker:
             for tower in self._towers
         }
 
+    def answered(self, tower: Tower) -> int:
+        """Entries of this gateway that workers of the tower have answered since the start."""
+        return self._held.answered[tower]
+
     async def depth(self, tower: Tower) -> int:
         """Entries waiting or being computed, over all gateways, as last seen."""
         return sum(self._held.depth[stream] for stream in self._keys.all_requests(tower))

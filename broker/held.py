@@ -45,6 +45,8 @@ class Held:
     generation: int = 0
     depth: Counter[str] = field(default_factory=Counter)
     last_queue_us: Counter[str] = field(default_factory=Counter)
+    # Entries of each tower.
+    answered: Counter[str] = field(default_factory=Counter)
     # When the oldest entry of a stream was added, in ms of the server's clock.
     oldest_ms: dict[str, float] = field(default_factory=dict)
     workers: dict[Tower, list[WorkerInfo]] = field(default_factory=dict)
@@ -71,6 +73,7 @@ class Held:
             return
         self.depth[entry.stream] = max(0, self.depth[entry.stream] - 1)
         self.last_queue_us[entry.stream] = reply.queue_us
+        self.answered[entry.tower] += 1
         entry.answer.set_result(reply)
 
     def fail(self, entries: list[Waiting], make_error: Callable[[], BrokerError]) -> None:

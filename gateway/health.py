@@ -1,4 +1,5 @@
-"""grpc.health.v1: each service is serving while every tower that it needs has a live worker.
+"""grpc.health.v1: each service is serving while every tower that it needs has a live worker, and has
+lately computed its canary rightly.
 
 Names: one for each service, "" for all served towers together, and "liveness", which says only that
 this process answers and so never restarts a healthy gateway because Redis or the workers are away.
@@ -13,6 +14,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from broker import GatewayBroker
+from gateway.canary import Canary
 from siglip_settings import Tower
 
 log = logging.getLogger(__name__)
@@ -32,10 +34,15 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     """
 
     def __init__(
-        self, broker: GatewayBroker, served: Collection[Tower], needs: dict[str, Collection[Tower]]
+        self,
+        broker: GatewayBroker,
+        served: Collection[Tower],
+        needs: dict[str, Collection[Tower]],
+        canaries: Collection[Canary],
     ) -> None:
         self._broker = broker
         self._served = served
+        self._canaries = canaries
         self._needs = needs
         self._status = {**dict.fromkeys(needs, NOT_SERVING), LIVENESS: SERVING}
         self._changed = asyncio.Event()
@@ -62,6 +69,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     async def refresh(self) -> None:
         """Takes over what the broker saw of the queue and its workers a moment ago."""
         live = {tower for tower in self._served if await self._broker.workers(tower)}
+        live -= {canary.tower for canary in self._canaries if not canary.proved}
         usable = self._broker.outage is None and not self._stopping
         for name, towers in self._needs.items():
             self._set(name, SERVING if usable and live.issuperset(towers) else NOT_SERVING)

@@ -6,10 +6,11 @@ from typing import Self
 
 from siglip.v1 import types_pb2
 
+from broker import Dtype
 from gateway.errors import StartError, UnknownModel
 from gateway.tokens import Tokenizer
 from siglip_model.auto import AutoTokenizer
-from siglip_model.config import SiglipConfig
+from siglip_model.config import SiglipConfig, SiglipTextConfig, SiglipVisionConfig
 from siglip_model.files import (
     CONFIG,
     TOKENIZER_JSON,
@@ -23,8 +24,9 @@ from siglip_model.files import (
     resolve,
 )
 from siglip_model.fingerprint import fingerprint
+from siglip_model.golden import Vector, read_golden, text_row, vision_row
 from siglip_model.image_processing import SiglipImageProcessor
-from siglip_settings import GatewaySettings
+from siglip_settings import GatewaySettings, Tower
 
 NAFLEX = "siglip2"
 
@@ -40,9 +42,12 @@ class ServedModel:
     embedding_dim: int
     image_size: int
     text_length: int
+    vocab_size: int
     logit_scale: float
     """exp(t'): the multiplier of the cosine, not its logarithm."""
     logit_bias: float
+    golden: dict[str, Vector]
+    """Unit vectors of the canary rows by tower; empty when the checkpoint has none."""
 
     @classmethod
     def load(cls, settings: GatewaySettings) -> Self:
@@ -59,6 +64,7 @@ class ServedModel:
                 tokenizer.encode_batch([""], 1)  # a large vocabulary is made ready on first use, for seconds
                 processor = SiglipImageProcessor.from_pretrained(files.folder)
                 digest = fingerprint(files.folder)
+                golden = read_golden(files.folder)
         except CheckpointError as error:
             raise StartError(str(error)) from error
         side = config.vision_config.image_size
@@ -76,9 +82,20 @@ class ServedModel:
             embedding_dim=config.vision_config.hidden_size,
             image_size=side,
             text_length=config.text_config.max_position_embeddings,
+            vocab_size=config.text_config.vocab_size,
             logit_scale=scale,
             logit_bias=bias,
+            golden=golden,
         )
+
+    def canary_row(self, tower: Tower) -> tuple[bytes, tuple[int, ...], Dtype]:
+        """A known input of a tower as it travels: bytes, shape and dtype."""
+        if tower == "text":
+            config = SiglipTextConfig(vocab_size=self.vocab_size, max_position_embeddings=self.text_length)
+            ids = text_row(config)
+            return ids.astype("<i4").tobytes(), ids.shape, "int32"
+        pixels = vision_row(SiglipVisionConfig(image_size=self.image_size))
+        return pixels.tobytes(), pixels.shape, "uint8"
 
     def check_name(self, asked: str) -> None:
         """Raises UnknownModel; the empty name means this model."""

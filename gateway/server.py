@@ -1,7 +1,6 @@
 """Starts, serves and stops the gateway: everything is put together here, and taken apart again."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -18,6 +17,7 @@ from siglip.v1 import embedding_pb2_grpc, model_pb2_grpc, zero_shot_pb2_grpc
 from broker import BrokerError, GatewayBroker, GatewayLimits, model_tag
 from gateway.access import Access
 from gateway.admission import Admission
+from gateway.canary import Canary
 from gateway.decode_pool import DecodePool
 from gateway.embed import Embedder
 from gateway.embedding import EmbeddingService
@@ -55,7 +55,7 @@ class Gateway:
     calls: CallInterceptor
     health: Health
     decoders: DecodePool
-    following: asyncio.Task[None]
+    following: list[asyncio.Task[None]]
     page: Page | None
 
     async def stop(self, drain_timeout_s: float) -> None:
@@ -64,9 +64,9 @@ class Gateway:
         self.health.stop()
         await self.calls.drain(drain_timeout_s)
         await self.server.stop(max(0.0, end - time.monotonic()))
-        self.following.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.following
+        for task in self.following:
+            task.cancel()
+        await asyncio.gather(*self.following, return_exceptions=True)
         if self.page:
             self.page.close()
         self.decoders.close()
@@ -130,7 +130,8 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
     registry = new_registry(process="gateway", model=model.name, fingerprint=model.fingerprint)
     metrics = Metrics(registry)
     parts, decoders = _assemble(settings, model, broker, metrics)
-    health = Health(broker, settings.served_towers, _needs(settings))
+    canaries = _canaries(settings, model, broker)
+    health = Health(broker, settings.served_towers, _needs(settings), canaries)
     registry.register(StateCollector(parts.admission, broker, health))
     calls = CallInterceptor(settings.max_deadline_s, access, metrics)
     server = _server(settings, parts, calls, health)
@@ -144,8 +145,15 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
         raise
     await health.refresh()
     await server.start()
-    following = asyncio.create_task(health.follow())
+    following = [asyncio.create_task(canary.follow()) for canary in canaries]
+    following.append(asyncio.create_task(health.follow()))
     return Gateway(port, parts, server, calls, health, decoders, following, page)
+
+
+def _canaries(settings: GatewaySettings, model: ServedModel, broker: GatewayBroker) -> list[Canary]:
+    if not settings.canary_interval_s:
+        return []
+    return [Canary(tower, model, broker, settings.canary_interval_s) for tower in settings.served_towers]
 
 
 def _page(settings: GatewaySettings, registry: CollectorRegistry) -> Page | None:

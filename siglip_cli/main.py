@@ -22,6 +22,7 @@ from siglip_cli.commands.serve import serve
 from siglip_cli.commands.token import token
 from siglip_cli.commands.top import top
 from siglip_cli.commands.train import train
+from siglip_cli.commands.verify import verify
 from siglip_cli.commands.worker import worker
 from siglip_cli.errors import explain
 from siglip_cli.output import one_line
@@ -42,6 +43,7 @@ COMMANDS = (
     top,
     dead_letter,
     token,
+    verify,
     train,
 )
 

@@ -135,6 +135,13 @@ class GatewaySettings(ModelSettings, RedisSettings, ProcessSettings):
     queue_max_entries: int = setting(
         512, unit="entries", minimum=1, help="Entries waiting for one tower; above it calls are refused."
     )
+    canary_interval_s: float = setting(
+        10.0,
+        unit="s",
+        minimum=0,
+        help="How often a known row goes through each tower; without its right vector the gateway is not "
+        "ready. 0: never.",
+    )
     no_worker_timeout_s: float = setting(
         10.0, unit="s", minimum=0, help="After this long without a live worker, calls fail at once."
     )

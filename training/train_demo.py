@@ -19,6 +19,8 @@ from siglip_model import (
     SiglipTokenizer,
     SiglipVisionConfig,
 )
+from siglip_model.golden import write_golden
+from siglip_model.golden_vectors import golden_vectors
 from siglip_model.loss import sigmoid_loss
 from training.batches import TEXT_LENGTH, Batch, Batches, normalized, stream
 from training.eval_demo import CHECKPOINT, FRESH_SCENES, Judge, scores, table
@@ -163,6 +165,7 @@ def publish(judge: Judge, told: str, folder: Path, fresh_scenes: int = FRESH_SCE
     size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     judge.model.save_pretrained(folder)
     SiglipProcessor(SiglipImageProcessor(size=size), judge.tokenizer).save_pretrained(folder)
+    write_golden(folder, golden_vectors(folder))
     found = scores(Judge.of_folder(folder), fresh_scenes, "fresh")
     parameters = sum(p.numel() for p in judge.model.parameters())
     (folder / "README.md").write_text(model_card(parameters, told, found, fresh_scenes), encoding="utf-8")

@@ -19,6 +19,7 @@ from workers.device import Compute, apply_threads, choose
 from workers.errors import SetupError
 from workers.metrics import Metrics, StateCollector
 from workers.serve import serve
+from workers.verify import verify
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ def run(settings: WorkerSettings) -> int:
         settings, folder, device=str(compute.device), dtype=compute.dtype_name, attention=compute.attention
     )
     tower, max_rows = load(settings, folder, compute)
+    verify(folder, settings.tower, tower, compute.dtype_name)
     log.info(
         "%s tower on %s, %s, %s attention, %d threads, at most %d rows a batch",
         settings.tower,

@@ -56,7 +56,12 @@ def settings(valkey: EmbeddedServer, checkpoint: Path) -> GatewaySettings:
 
 
 def settings_for(checkpoint: Path, redis_url: str | None, **changed: Any) -> GatewaySettings:
-    given = {"listen": "127.0.0.1:0", "drain_timeout_s": 5.0, "decode_threads": 2} | changed
+    given = {
+        "listen": "127.0.0.1:0",
+        "drain_timeout_s": 5.0,
+        "decode_threads": 2,
+        "canary_interval_s": 0,
+    } | changed
     return GatewaySettings(model=str(checkpoint), redis_url=redis_url, **given)
 
 
@@ -76,7 +81,7 @@ async def serving(settings: GatewaySettings) -> AsyncIterator[Served]:
 def start(valkey: EmbeddedServer, checkpoint: Path) -> Start:
     """Starts another gateway on the same queue, with some settings changed."""
     return lambda **changed: serving(
-        settings_for(checkpoint, changed.pop("redis_url", valkey.url), **changed)
+        settings_for(changed.pop("model", checkpoint), changed.pop("redis_url", valkey.url), **changed)
     )
 
 

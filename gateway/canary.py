@@ -1,0 +1,92 @@
+"""Sends a known row through queue and workers now and then, and looks at the vector that comes back.
+
+A live lease says that a worker's process is alive; this says that it computes this model.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from broker import BrokerError, GatewayBroker, Row
+from gateway.served import ServedModel
+from siglip_model.golden import Vector, distance
+from siglip_settings import Tower
+
+log = logging.getLogger(__name__)
+
+# Of 1 - cosine: workers may compute in bfloat16.
+TOLERANCE = 1e-2
+TIMEOUT_S = 10.0
+RETRY_S = 1.0
+LOOK_EVERY_S = 0.05
+
+
+@dataclass
+class Canary:
+    """Of one tower. `proved` is what readiness asks for."""
+
+    tower: Tower
+    model: ServedModel
+    broker: GatewayBroker
+    every_s: float
+    proved: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self._row, self._shape, self._dtype = self.model.canary_row(self.tower)
+        # Without stored vectors the first answer is the measure: a worker that changes is noticed.
+        self._golden: Vector | None = self.model.golden.get(self.tower)
+
+    async def follow(self) -> None:
+        """Until cancelled. Without workers nobody is asked; the tower must prove itself when one comes."""
+        due_s = 0.0
+        while True:
+            if not await self.broker.workers(self.tower):
+                self.proved, due_s = False, 0.0
+            elif time.monotonic() >= due_s:
+                await self._send_safely()
+                pause_s = self.every_s if self.proved else min(RETRY_S, self.every_s)
+                due_s = time.monotonic() + pause_s
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _send_safely(self) -> None:
+        """Readiness must not rest on a task that has ended."""
+        try:
+            await self.send()
+        except Exception:
+            log.exception("the canary of the %s tower could not be sent", self.tower)
+            self.proved = False
+
+    async def send(self) -> None:
+        """One canary. An answer that is late under load is no failure while others are answered."""
+        answered = self.broker.answered(self.tower)
+        try:
+            answer = await self.broker.embed(
+                self.tower, [self._row], self._shape, self._dtype, deadline_s=TIMEOUT_S
+            )
+        except BrokerError as error:
+            if not self.proved or self.broker.answered(self.tower) == answered:
+                self._failed(f"no answer: {error}")
+            return
+        row = answer.rows[0]
+        if isinstance(row, Row):
+            self._judge(np.frombuffer(row.vector, "<f4"))
+        else:
+            self._failed(row.message)
+
+    def _judge(self, vector: Vector) -> None:
+        if self._golden is None:
+            self._golden = vector
+        found = distance(vector, self._golden)
+        if found > TOLERANCE:
+            self._failed(f"a wrong vector: 1 - cosine is {found:.2g}, at most {TOLERANCE:g}")
+            return
+        if not self.proved:
+            log.info("the %s tower has proved itself: 1 - cosine is %.1e", self.tower, max(0.0, found))
+        self.proved = True
+
+    def _failed(self, reason: str) -> None:
+        log.error("the %s tower fails its canary: %s", self.tower, reason)
+        self.proved = False

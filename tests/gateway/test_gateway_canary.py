@@ -1,0 +1,170 @@
+"""Readiness rests on vectors that came all the way, not on leases."""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2
+
+from broker import Answer, DeadlineExceeded, EmbeddedServer, Row
+from gateway import canary as canary_module
+from gateway.canary import Canary
+from gateway.served import ServedModel
+from siglip_model.golden import distance, write_golden
+from siglip_settings import GatewaySettings
+from tests.broker.waiting import until
+from tests.gateway.conftest import Served, Start
+from tests.gateway.rig import FakeWorker
+from tests.support.checkpoints import write_tiny_checkpoint
+from tests.support.slow_model import vector_of
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+TOWERS = ("text", "vision")
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with the vectors that the stand-in workers give."""
+    folder = write_tiny_checkpoint(tmp_path_factory.mktemp("own") / "tiny", seed=77)
+    model = ServedModel.load(GatewaySettings(model=str(folder)))
+    write_golden(folder, {t: vector_of(model.canary_row(t)[0], model.embedding_dim)[0] for t in TOWERS})  # type: ignore[arg-type]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def own_workers(own: Path, valkey: EmbeddedServer) -> Iterator[dict[str, FakeWorker]]:
+    model = ServedModel.load(GatewaySettings(model=str(own)))
+    both = {tower: FakeWorker(valkey.url, model, tower) for tower in TOWERS}
+    yield both
+    for worker in both.values():
+        worker.stop()
+
+
+async def status(served: Served, service: str = "") -> int:
+    return int((await served.health.Check(health_pb2.HealthCheckRequest(service=service))).status)
+
+
+async def becomes(served: Served, wanted: int, service: str = "") -> None:
+    async with asyncio.timeout(20):
+        while await status(served, service) != wanted:  # noqa: ASYNC110 (seen through gRPC)
+            await asyncio.sleep(0.01)
+
+
+async def test_ready_when_both_towers_gave_their_vectors(
+    start: Start, own: Path, own_workers: dict[str, FakeWorker]
+) -> None:
+    async with start(model=own, canary_interval_s=0.1) as served:
+        await becomes(served, SERVING)
+        rows = {tower: served.served.canary_row(tower)[0] for tower in TOWERS}  # type: ignore[arg-type]
+        await until(lambda: all(rows[tower] in own_workers[tower].rows for tower in TOWERS))
+
+
+async def test_a_worker_that_fails_and_recovers(
+    start: Start, own: Path, own_workers: dict[str, FakeWorker], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with start(model=own, canary_interval_s=0.05) as served:
+        await becomes(served, SERVING)
+        row = served.served.canary_row("vision")[0]
+        own_workers["vision"].failing.add(row)
+        await becomes(served, NOT_SERVING)
+        assert "the vision tower fails its canary: this row cannot be computed" in caplog.text
+        assert await status(served, "liveness") == SERVING
+        assert await status(served, "siglip.v1.ModelService") == SERVING
+        own_workers["vision"].failing.clear()
+        await becomes(served, SERVING)
+
+
+async def test_wrong_vectors_are_no_service(
+    start: Start,
+    own: Path,
+    own_workers: dict[str, FakeWorker],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Same name, same weights, but a stored vector that the workers do not give."""
+    caplog.set_level(logging.INFO)
+    folder = Path(shutil.copytree(own, tmp_path / "tiny"))
+    golden = ServedModel.load(GatewaySettings(model=str(folder))).golden
+    write_golden(folder, {"text": golden["text"], "vision": -golden["vision"]})
+    async with start(model=folder, canary_interval_s=0.05) as served:
+        await becomes(served, SERVING, "siglip.v1.ModelService")
+        await until(
+            lambda: "the vision tower fails its canary: a wrong vector: 1 - cosine is 2" in caplog.text
+        )
+        await until(
+            lambda: "the text tower has proved itself" in caplog.text or caplog.set_level(logging.INFO)
+        )
+        assert await status(served) == NOT_SERVING
+
+
+async def test_a_worker_that_hangs(
+    start: Start,
+    own: Path,
+    own_workers: dict[str, FakeWorker],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(canary_module, "TIMEOUT_S", 0.2)
+    async with start(model=own, canary_interval_s=0.05) as served:
+        await becomes(served, SERVING)
+        own_workers["text"].pause()
+        await becomes(served, NOT_SERVING)
+        own_workers["text"].resume()
+        await becomes(served, SERVING)
+
+
+@dataclass
+class Queue:
+    """In the broker's place: what is asked for, or nothing while other work is answered."""
+
+    vector: Any
+    silent: bool = False
+    others: int = 0
+    sent: list[Any] = field(default_factory=list)
+
+    def answered(self, tower: str) -> int:
+        self.others += self.silent
+        return self.others
+
+    async def embed(self, *arguments: Any, deadline_s: float) -> Answer:
+        self.sent.append(arguments)
+        if self.silent:
+            raise DeadlineExceeded("late")
+        return Answer([Row(self.vector.astype("<f4").tobytes(), 1.0)], len(self.vector), 0, 0)
+
+
+async def test_lateness_under_load_is_no_failure_and_change_is(own: Path) -> None:
+    model = ServedModel.load(GatewaySettings(model=str(own)))
+    model.golden.clear()
+    first = np.eye(model.embedding_dim, dtype=np.float32)
+    queue = Queue(first[0])
+    canary = Canary("text", model, queue, 1.0)  # type: ignore[arg-type]
+    queue.silent = True
+    await canary.send()
+    assert not canary.proved  # never yet
+    queue.silent = False
+    await canary.send()
+    assert canary.proved  # the first answer is the measure
+    queue.silent = True
+    await canary.send()
+    assert canary.proved  # others are answered
+    queue.silent, queue.vector = False, first[1]
+    await canary.send()
+    assert not canary.proved
+    queue.vector = first[0]
+    await canary.send()
+    assert canary.proved
+
+
+async def test_distances() -> None:
+    a = np.array([1, 0], np.float32)
+    assert distance(a, a) == 0
+    assert distance(a, np.array([0, 1], np.float32)) == 1
+    assert distance(np.array([np.nan, 0], np.float32), a) == 2
+    assert distance(np.zeros(3, np.float32), a) == 2
