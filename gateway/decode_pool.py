@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 
 from gateway.errors import ItemFailure
+from gateway.helpers import DecoderFailed
 from siglip_model.image_processing import ImageError
 
 log = logging.getLogger(__name__)
@@ -18,10 +19,13 @@ _WAITING_PER_THREAD = 1
 
 
 class DecodePool:
-    """`decode` turns an encoded image into one row for the vision tower, or raises ImageError."""
+    """`decode` turns an encoded image into a row for the vision tower, or raises ImageError or another."""
 
-    def __init__(self, decode: Callable[[bytes], bytes], threads: int) -> None:
+    def __init__(
+        self, decode: Callable[[bytes], bytes], threads: int, on_close: Callable[[], None] = lambda: None
+    ) -> None:
         self._decode = decode
+        self._on_close = on_close
         self._thread_count = threads
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._slots = asyncio.Semaphore(threads * (1 + _WAITING_PER_THREAD))
@@ -52,6 +56,8 @@ class DecodePool:
             return self._decode(image)
         except ImageError as error:
             return ItemFailure(grpc.StatusCode.INVALID_ARGUMENT, error.reason, error.message)
+        except DecoderFailed as error:
+            return ItemFailure(grpc.StatusCode.INTERNAL, error.reason, str(error))
         except Exception:
             log.exception("the decoder failed on an image of %d bytes", len(image))
             return ItemFailure(
@@ -60,3 +66,4 @@ class DecodePool:
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
+        self._on_close()

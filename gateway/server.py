@@ -19,23 +19,23 @@ from gateway.access import Access
 from gateway.admission import Admission
 from gateway.canary import Canary
 from gateway.decode_pool import DecodePool
+from gateway.decoding import DecoderSettings
 from gateway.embed import Embedder
 from gateway.embedding import EmbeddingService
 from gateway.errors import StartError
 from gateway.health import Health
+from gateway.helpers import Helpers
 from gateway.interceptor import CallInterceptor
 from gateway.listen import bind, is_local
 from gateway.memory import return_freed_memory
 from gateway.metrics import Metrics, StateCollector
 from gateway.model import ModelService
 from gateway.parts import Parts
-from gateway.quiet import silence_libtiff
 from gateway.served import ServedModel
 from gateway.tls import credentials
 from gateway.tokens import TokenPool
 from gateway.zero_shot import ZeroShotService
 from siglip_metrics import Page, PageError, new_registry
-from siglip_model.image_processing import ImageLimits, decode
 from siglip_settings import GatewaySettings, Tower
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,10 @@ log = logging.getLogger(__name__)
 EMBEDDING = "siglip.v1.EmbeddingService"
 ZERO_SHOT = "siglip.v1.ZeroShotService"
 MODEL = "siglip.v1.ModelService"
+
+# What the costliest format, WebP, takes for a pixel, and room for everything else.
+DECODER_BYTES_PER_PIXEL = 20
+DECODER_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,6 @@ async def serve(
     Raises StartError.
     """
     return_freed_memory()
-    silence_libtiff()
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
@@ -141,6 +144,7 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
             bind(server, f"unix:{probe_socket}", None)
         page = _page(settings, registry)
     except StartError:
+        decoders.close()
         await broker.close()
         raise
     await health.refresh()
@@ -202,16 +206,22 @@ def _assemble(
     settings: GatewaySettings, model: ServedModel, broker: GatewayBroker, metrics: Metrics
 ) -> tuple[Parts, DecodePool]:
     tokens = TokenPool(model.tokenizer, model.text_length, settings.max_text_bytes)
-    decoders = DecodePool(_decoder(settings, model), settings.decode_threads or os.cpu_count() or 1)
+    count = settings.decode_processes or os.cpu_count() or 1
+    helpers = Helpers(_decoder(settings, model), count, settings.max_decode_s)
+    decoders = DecodePool(helpers, count, on_close=helpers.close)
     embedder = Embedder(model, broker, tokens, decoders, metrics)
     admission = Admission(settings.max_in_flight_rows, settings.max_in_flight_bytes)
     return Parts(settings, model, broker, tokens, embedder, admission), decoders
 
 
-def _decoder(settings: GatewaySettings, model: ServedModel) -> Callable[[bytes], bytes]:
-    limits = ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
-    size = (model.image_size, model.image_size)
-    return lambda image: decode(image, limits, size, model.resample).tobytes()
+def _decoder(settings: GatewaySettings, model: ServedModel) -> DecoderSettings:
+    return DecoderSettings(
+        size=model.image_size,
+        resample=model.resample,
+        max_bytes=settings.max_image_bytes,
+        max_pixels=settings.max_image_pixels,
+        max_memory_bytes=DECODER_BYTES + DECODER_BYTES_PER_PIXEL * settings.max_image_pixels,
+    )
 
 
 def _needs(settings: GatewaySettings) -> dict[str, Collection[Tower]]:

@@ -97,8 +97,11 @@ class GatewaySettings(ModelSettings, RedisSettings, ProcessSettings):
     towers: Literal["text,vision", "text", "vision"] = setting(
         "text,vision", help="Towers that this deployment serves."
     )
-    decode_threads: int = setting(
-        0, minimum=0, maximum=1024, unit="threads", help="Threads that decode images; 0: one per core."
+    decode_processes: int = setting(
+        0, minimum=0, maximum=1024, unit="processes", help="Processes that decode images; 0: one per core."
+    )
+    max_decode_s: float = setting(
+        10.0, unit="s", minimum=0.001, help="One image; a decoding process that takes longer is replaced."
     )
     max_texts: int = setting(512, unit="texts", minimum=1, help="Texts in one call.")
     max_images: int = setting(64, unit="images", minimum=1, help="Images in one call.")
@@ -117,7 +120,7 @@ class GatewaySettings(ModelSettings, RedisSettings, ProcessSettings):
         unit="pixels",
         minimum=1,
         help="Width times height of one image, checked before decoding. Each takes 5 to 8 bytes of memory "
-        "(WebP: 16) in each decode thread.",
+        "(WebP: 16) in each decoding process.",
     )
     max_message_bytes: int = setting(32 * MIB, unit="bytes", minimum=1024, help="One request message.")
     max_reply_bytes: int = setting(

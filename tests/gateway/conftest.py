@@ -59,7 +59,7 @@ def settings_for(checkpoint: Path, redis_url: str | None, **changed: Any) -> Gat
     given = {
         "listen": "127.0.0.1:0",
         "drain_timeout_s": 5.0,
-        "decode_threads": 2,
+        "decode_processes": 1,
         "canary_interval_s": 0,
     } | changed
     return GatewaySettings(model=str(checkpoint), redis_url=redis_url, **given)

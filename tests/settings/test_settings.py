@@ -61,7 +61,7 @@ def test_values_are_parsed_by_annotation(name: str, given: Any, parsed: Any) -> 
         ({}, {"max_texts": "2.0"}, "--max-texts is '2.0'"),
         ({}, {"max_deadline_s": "nan"}, "--max-deadline-s is 'nan'; .* a number"),
         ({}, {"max_deadline_s": "inf"}, "--max-deadline-s is 'inf'"),
-        ({}, {"decode_threads": "5000"}, "at most 1024"),
+        ({}, {"decode_processes": "5000"}, "at most 1024"),
         ({"SIGLIP_TOWERS": "audio"}, {}, "SIGLIP_TOWERS is 'audio'; allowed: text,vision, text, vision"),
     ],
 )
