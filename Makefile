@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export SIGLIP_MODEL ?= checkpoints/shapes
 
-.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench-latency bench-memory bench-model bench-loss fuzz clean
+.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench-latency bench-memory bench-model bench-loss fuzz chaos clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 16
@@ -103,6 +103,11 @@ SECONDS ?= 60
 fuzz: $(VENV)/.installed-dev  ## Hostile bytes for everything that reads bytes of strangers; SECONDS=60 for each target
 	@$(PIP_INSTALL) atheris==3.0.0
 	@$(BIN)/python -m fuzz.run --seconds $(SECONDS)
+
+MINUTES ?= 10
+SEED ?= 1
+chaos: $(VENV)/.installed-dev  ## Kill, stop and drain everything under load; MINUTES=10 SEED=1
+	@env -u SIGLIP_MODEL $(BIN)/python -m tests.faults.chaos --minutes $(MINUTES) --seed $(SEED)
 
 clean:  ## Remove everything that was made here
 	rm -rf $(VENV) .venv-goldens .run .fuzz dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png

@@ -1,0 +1,124 @@
+"""`make chaos MINUTES=10 SEED=1`: a deployment under load while its parts are killed, stopped and drained.
+
+Every request must end exactly once, with the right vectors or with a named error in time, and nothing may
+be left in the queue. The same seed gives the same faults in the same order.
+"""
+
+import argparse
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from broker import EmbeddedServer
+from tests.faults.fleet import Fleet, Part
+from tests.faults.load import Book, Caller, right_answers
+from tests.support.valkey import wait_until
+
+CHECKPOINT = Path("checkpoints/shapes").resolve()
+CALLERS = 6
+END_S = 40.0
+
+
+class Chaos:
+    """Runs one fault after the other; each repairs what it broke."""
+
+    def __init__(self, fleet: Fleet, seed: int) -> None:
+        self._fleet, self._random = fleet, random.Random(seed)
+        self.done: Counter[str] = Counter()
+        self._faults: list[tuple[int, str, Callable[[], None]]] = [
+            (6, "worker killed", lambda: self._again(self._worker(), signal.SIGKILL)),
+            (4, "worker stopped and resumed", self._freeze),
+            (3, "worker drained", lambda: self._again(self._worker(), signal.SIGTERM)),
+            (2, "queue killed, restarted empty", fleet.kill_queue),
+            (2, "queue flushed", fleet.flush_queue),
+            (2, "gateway drained", lambda: self._again(self._gateway(), signal.SIGTERM)),
+            (1, "gateway killed", lambda: self._again(self._gateway(), signal.SIGKILL)),
+        ]
+
+    def strike(self) -> None:
+        weights = [weight for weight, _, _ in self._faults]
+        ((_, name, fault),) = self._random.choices(self._faults, weights)
+        fault()
+        self.done[name] += 1
+        time.sleep(self._random.uniform(0.2, 1.5))
+
+    def _worker(self) -> Part:
+        return self._random.choice(self._fleet.workers)
+
+    def _gateway(self) -> Part:
+        return self._random.choice(self._fleet.gateways)
+
+    def _again(self, part: Part, number: int) -> None:
+        part.end(number)
+        time.sleep(self._random.uniform(0, 1))
+        part.start()
+
+    def _freeze(self) -> None:
+        """Longer than its lease lasts, some of the times."""
+        worker = self._worker()
+        worker.send(signal.SIGSTOP)
+        time.sleep(self._random.uniform(0.5, 4))
+        worker.send(signal.SIGCONT)
+
+
+def run(seconds: float, seed: int, callers: int = CALLERS) -> tuple[Book, Counter[str], dict[str, object]]:
+    """How the requests ended, which faults there were, and what was left in the queue."""
+    answers, book = right_answers(CHECKPOINT), Book()
+    with tempfile.TemporaryDirectory(prefix="siglip-chaos-") as folder, EmbeddedServer() as queue:
+        fleet = Fleet(CHECKPOINT, Path(folder), queue)
+        try:
+            fleet.start()
+            threads = [Caller(fleet.address, answers, book, f"{seed}/{n}") for n in range(callers)]
+            for thread in threads:
+                thread.start()
+            chaos, end_s = Chaos(fleet, seed), time.monotonic() + seconds
+            while time.monotonic() < end_s:
+                chaos.strike()
+            stop(threads)
+            left = fleet.left_overs
+            wait_until(lambda: not left(), END_S)
+            return book, chaos.done, left()
+        finally:
+            fleet.stop()
+
+
+def stop(threads: list[Caller]) -> None:
+    """What is on its way may end."""
+    for thread in threads:
+        thread.stopping.set()
+    end_s = time.monotonic() + END_S
+    for thread in threads:
+        thread.join(max(0.0, end_s - time.monotonic()))
+
+
+def table(book: Book, faults: Counter[str], left: dict[str, object]) -> str:
+    rows = [("requests sent", book.sent), ("answered rightly", book.right)]
+    rows += [(f"error {code}", count) for code, count in sorted(book.errors.items())]
+    rows += [("lost", book.lost), ("duplicated or miscounted", book.miscounted), ("wrong", book.wrong)]
+    rows += [("later than their deadline", book.late), ("entries left in the queue", len(left))]
+    rows += [(f"fault: {name}", count) for name, count in sorted(faults.items())]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:{width}}  {count:>8,}" for name, count in rows)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    book, faults, left = run(options.minutes * 60, options.seed)
+    print(table(book, faults, left))
+    bad = book.lost or book.miscounted or book.wrong or book.late or left
+    print("FAILED" if bad else "every request ended exactly once", f"(seed {options.seed})")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    threading.excepthook = lambda broken: print(f"a caller broke: {broken.exc_value!r}", file=sys.stderr)
+    sys.exit(main())

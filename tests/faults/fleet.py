@@ -1,0 +1,116 @@
+"""Processes of one deployment that can be killed, stopped and started again: queue, gateways, workers."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from broker import EmbeddedServer
+from siglip_cli.probe import serves
+from tests.support.valkey import left_overs, server_pid, wait_until
+
+ROOT = Path(__file__).parents[2]
+START_TIMEOUT_S = 120.0
+
+
+@dataclass
+class Part:
+    """One process of `siglip`, under its name."""
+
+    name: str
+    arguments: list[str]
+    environ: dict[str, str]
+    log: Path
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "siglip_cli", *self.arguments, "--end-with-stdin"]
+        with self.log.open("ab") as log:
+            # Its standard input is a pipe of ours, so that it ends with us.
+            self.process = subprocess.Popen(
+                command, env=os.environ | self.environ, cwd=ROOT, stdin=subprocess.PIPE, stderr=log
+            )
+
+    def send(self, number: int) -> None:
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(number)
+
+    def end(self, number: int, timeout_s: float = 40.0) -> None:
+        """Sends the signal and waits for the end."""
+        if self.process:
+            self.send(number)
+            self.process.wait(timeout_s)
+            self.process.communicate()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Fleet:
+    checkpoint: Path
+    folder: Path
+    queue: EmbeddedServer
+    gateways: list[Part] = field(default_factory=list)
+    workers: list[Part] = field(default_factory=list)
+    ports: list[int] = field(default_factory=list)
+
+    def start(self, gateways: int = 2, workers: int = 2) -> None:
+        """All of them, and waits until every gateway serves."""
+        shared = {"SIGLIP_REDIS_URL": self.queue.url, "SIGLIP_MODEL": str(self.checkpoint)}
+        for number in range(gateways):
+            self.ports.append(free_port())
+            listen = ["--listen", f"127.0.0.1:{self.ports[-1]}", "--decode-processes", "1"]
+            self._add(self.gateways, f"gateway-{number}", ["gateway", *listen], shared)
+        for tower in ("text", "vision"):
+            for number in range(workers):
+                arguments = ["worker", "--tower", tower, "--threads", "1", "--max-batch-rows", "16"]
+                self._add(self.workers, f"{tower}-{number}", arguments, shared)
+        for part in [*self.gateways, *self.workers]:
+            part.start()
+        self.wait()
+
+    def wait(self) -> None:
+        """Until every gateway serves."""
+        for port in self.ports:
+            wait_until(lambda port=port: serves(f"127.0.0.1:{port}"), START_TIMEOUT_S)
+
+    def _add(self, to: list[Part], name: str, arguments: list[str], environ: dict[str, str]) -> None:
+        to.append(Part(name, arguments, environ, self.folder / f"{name}.log"))
+
+    @property
+    def address(self) -> str:
+        """All gateways, used in turn."""
+        return "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in self.ports)
+
+    def kill_queue(self) -> None:
+        """SIGKILL, and an empty server in its place."""
+        os.kill(server_pid(self.queue.url), signal.SIGKILL)
+        wait_until(lambda: not self.queue.alive())
+        self.queue.restart()
+
+    def flush_queue(self) -> None:
+        with redis.Redis.from_url(self.queue.url) as connection:
+            connection.flushall()
+
+    def left_overs(self) -> dict[str, Any]:
+        """What is left in the queue of work; leases and the gateways' reply streams live on."""
+        found = left_overs(self.queue.url, "*")
+        return {key: value for key, value in found.items() if isinstance(value, tuple)}
+
+    def stop(self) -> None:
+        for part in [*self.gateways, *self.workers]:
+            part.send(signal.SIGCONT)
+            part.send(signal.SIGKILL)
+        for part in [*self.gateways, *self.workers]:
+            if part.process:
+                part.process.communicate()

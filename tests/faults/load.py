@@ -1,0 +1,127 @@
+"""Callers whose every request has a known right answer, and the book of how each one ended."""
+
+import random
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from siglip_client import Client, SiglipError
+from siglip_model import SiglipModel, SiglipProcessor
+from siglip_model.image_processing import ImageLimits, decode
+from tests.gateway.rig import picture
+
+TEXTS = [
+    f"a {colour} {shape} {number}"
+    for number in range(5)
+    for colour in ("red", "blue", "green")
+    for shape in ("star", "cube")
+]
+PICTURES = [picture(seed, size=(70 + seed, 50)) for seed in range(24)]
+BROKEN = b"no picture at all"
+TIMEOUT_S = 20.0
+LATE_S = 5.0  # after its deadline a call must have ended
+TOLERANCE = 1e-5
+
+Vectors = npt.NDArray[np.float32]
+
+
+@torch.inference_mode()
+def right_answers(checkpoint: Path) -> tuple[Vectors, Vectors]:
+    """Vectors of TEXTS and PICTURES, computed here, without any service."""
+    model, processor = (
+        SiglipModel.from_pretrained(checkpoint).eval(),
+        SiglipProcessor.from_pretrained(checkpoint),
+    )
+    length = model.config.text_config.max_position_embeddings
+    ids, _ = processor.tokenizer.encode_batch(TEXTS, length)
+    side, resample = model.config.vision_config.image_size, processor.image_processor.resample
+    rows = np.stack([decode(image, ImageLimits(), (side, side), resample) for image in PICTURES])
+    pixels = torch.from_numpy(rows).float() / 127.5 - 1
+    texts = model.get_text_features(torch.from_numpy(ids).long(), normalize=True)
+    return texts.numpy(), model.get_image_features(pixels, normalize=True).numpy()
+
+
+@dataclass
+class Book:
+    """How requests ended: each exactly once."""
+
+    sent: int = 0
+    right: int = 0
+    wrong: int = 0
+    miscounted: int = 0
+    late: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def lost(self) -> int:
+        """Sent, and never ended."""
+        return self.sent - self.right - self.wrong - self.miscounted - sum(self.errors.values())
+
+    def note(self, outcome: str, took_s: float, timeout_s: float) -> None:
+        with self.lock:
+            self.late += took_s > timeout_s + LATE_S
+            if outcome in ("right", "wrong", "miscounted"):
+                setattr(self, outcome, getattr(self, outcome) + 1)
+            else:
+                self.errors[outcome] += 1
+
+
+class Caller(threading.Thread):
+    """Calls without a pause until told to stop."""
+
+    def __init__(self, address: str, answers: tuple[Vectors, Vectors], book: Book, seed: str) -> None:
+        super().__init__(name=f"caller {seed}", daemon=True)
+        self._address, self._answers, self._book = address, answers, book
+        self._random = random.Random(seed)
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        with Client(self._address, timeout_s=TIMEOUT_S) as client:
+            while not self.stopping.is_set():
+                # One in fifty has no chance: its deadline must be told, and nothing else.
+                timeout_s = 0.003 if self._random.random() < 0.02 else TIMEOUT_S
+                with self._book.lock:
+                    self._book.sent += 1
+                began = time.monotonic()
+                try:
+                    outcome = (
+                        self._texts(client, timeout_s)
+                        if self._random.random() < 0.5
+                        else self._images(client, timeout_s)
+                    )
+                except SiglipError as error:
+                    outcome = error.code.name
+                self._book.note(outcome, time.monotonic() - began, timeout_s)
+
+    def _texts(self, client: Client, timeout_s: float) -> str:
+        chosen = self._random.choices(range(len(TEXTS)), k=self._random.choice((1, 1, 5, 30)))
+        found = client.embed_texts([TEXTS[i] for i in chosen], timeout_s=timeout_s).vectors
+        return self._verdict(found, self._answers[0][chosen])
+
+    def _images(self, client: Client, timeout_s: float) -> str:
+        chosen = self._random.choices(range(len(PICTURES)), k=self._random.choice((1, 1, 3, 10)))
+        images = [PICTURES[i] for i in chosen]
+        if self._random.random() >= 0.1:
+            return self._verdict(
+                client.embed_images(images, timeout_s=timeout_s).vectors, self._answers[1][chosen]
+            )
+        # A broken one among them: that item's error, and the others' vectors.
+        result = client.embed_images([*images, BROKEN], timeout_s=timeout_s, on_error="return")
+        failures = [(error.index, error.reason) for error in result.errors]
+        if any(reason != "IMAGE_UNREADABLE" for _, reason in failures):
+            return "ITEM_" + next(reason for _, reason in failures if reason != "IMAGE_UNREADABLE")
+        if failures != [(len(images), "IMAGE_UNREADABLE")]:
+            return "miscounted"
+        return self._verdict(result.vectors[:-1], self._answers[1][chosen])
+
+    def _verdict(self, found: Vectors, wanted: Vectors) -> str:
+        if found.shape != wanted.shape:
+            return "miscounted"
+        return "right" if np.abs(found - wanted).max() <= TOLERANCE else "wrong"
