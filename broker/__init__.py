@@ -13,6 +13,7 @@ from broker.errors import (
     NoWorkers,
     QueueFull,
     UnsuitableServer,
+    WouldBeLate,
 )
 from broker.gateway import GatewayBroker, GatewayLimits
 from broker.jobs import Answer, Dtype, Job, JobClass, JobResult, Row, RowError, Tower, Work, WorkerInfo
@@ -50,6 +51,7 @@ __all__ = [
     "WorkerBroker",
     "WorkerInfo",
     "WorkerTiming",
+    "WouldBeLate",
     "denied_commands",
     "model_tag",
 ]

@@ -2,6 +2,7 @@
 
 BrokerError
 ├── QueueFull            the queue, this gateway or the server's memory is full; try later
+│   └── WouldBeLate      what waits already takes longer than the time given
 ├── NoWorkers            nobody has computed this tower for a while
 ├── DeadlineExceeded     the time given ran out
 ├── BrokerUnavailable    Redis cannot be reached, or refuses us
@@ -20,6 +21,10 @@ class QueueFull(BrokerError):
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class WouldBeLate(QueueFull):
+    """There is room, but what waits takes longer than the caller does. The message is for the caller."""
 
 
 class NoWorkers(BrokerError):

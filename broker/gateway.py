@@ -21,6 +21,7 @@ from broker.errors import (
     FingerprintMismatch,
     NoWorkers,
     QueueFull,
+    WouldBeLate,
 )
 from broker.held import Held, Waiting
 from broker.jobs import (
@@ -199,7 +200,7 @@ class GatewayBroker:
 
     @property
     def stats(self) -> Counter[str]:
-        """Counters since the start: duplicates, deadlines, losses, readded, unreadable_replies."""
+        """Counters since the start: duplicates, deadlines, hopeless, losses, readded, unreadable_replies."""
         return self._held.stats.copy()
 
     async def close(self) -> None:
@@ -288,6 +289,16 @@ class GatewayBroker:
             raise NoWorkers(tower, absent_s)
         if entries:
             self._admit_size(entries)
+            self._admit_wait(entries, deadline_s)
+
+    def _admit_wait(self, entries: list[Waiting], deadline_s: float) -> None:
+        """What would be answered too late only keeps others waiting."""
+        stream = entries[0].stream
+        wait_s = self._held.pace[stream].wait_s(self._held.depth[stream] + len(entries))
+        if wait_s > deadline_s:
+            self._held.stats["hopeless"] += 1
+            message = f"about {wait_s:.1f} s of work waits and the deadline is in {deadline_s:.1f} s"
+            raise WouldBeLate(message, min(5.0, max(0.1, wait_s - deadline_s)))
 
     def _admit_size(self, entries: list[Waiting]) -> None:
         stream, size = entries[0].stream, sum(len(entry.payload) for entry in entries)

@@ -1,7 +1,8 @@
 """What one gateway holds: its unanswered entries, and what it last saw of the queue."""
 
 import asyncio
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from siglip.broker.v1 import job_pb2
 
 from broker.errors import BrokerError
 from broker.jobs import Tower, WorkerInfo
+from broker.pace import Pace
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +28,8 @@ class Waiting:
     entry_id: bytes | None = None
     # When it did, by time.monotonic().
     confirmed_s: float = 0.0
+    # Entries in the stream then, this one included.
+    ahead: int = 0
     # In the sender's hands: waiting to be sent, or on its way.
     sending: bool = False
 
@@ -45,6 +49,7 @@ class Held:
     generation: int = 0
     depth: Counter[str] = field(default_factory=Counter)
     last_queue_us: Counter[str] = field(default_factory=Counter)
+    pace: defaultdict[str, Pace] = field(default_factory=lambda: defaultdict(Pace))
     # Entries of each tower.
     answered: Counter[str] = field(default_factory=Counter)
     # When the oldest entry of a stream was added, in ms of the server's clock.
@@ -74,6 +79,8 @@ class Held:
         self.depth[entry.stream] = max(0, self.depth[entry.stream] - 1)
         self.last_queue_us[entry.stream] = reply.queue_us
         self.answered[entry.tower] += 1
+        if entry.ahead:
+            self.pace[entry.stream].observe(entry.ahead, time.monotonic() - entry.confirmed_s)
         entry.answer.set_result(reply)
 
     def fail(self, entries: list[Waiting], make_error: Callable[[], BrokerError]) -> None:

@@ -130,6 +130,9 @@ class Sender:
         for stream, depth in zip(reversed(streams), reversed(results), strict=False):
             if isinstance(depth, int):
                 self._held.depth[stream] = depth + sum(e.stream == stream for e in self._outbox)
+                for entry in batch:
+                    if entry.stream == stream:
+                        entry.ahead = depth
 
     def _settle(self, entry: Waiting, result: object) -> None:
         if isinstance(result, bytes):

@@ -12,7 +12,7 @@ from gateway.health import Health
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
 # Shown from the start, so that their first increase is seen as one.
-EVENTS = ("deadlines", "duplicates", "losses", "readded", "unreadable_replies")
+EVENTS = ("deadlines", "duplicates", "hopeless", "losses", "readded", "unreadable_replies")
 
 
 class Metrics:

@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from broker import BrokerError, DeadlineExceeded, FingerprintMismatch, NoWorkers, QueueFull
+from broker import BrokerError, DeadlineExceeded, FingerprintMismatch, NoWorkers, QueueFull, WouldBeLate
 from gateway.errors import GatewayError, InvalidRequest, LabelFailed, Overloaded, Stopping
 
 DOMAIN = "siglip.v1"
@@ -56,6 +56,8 @@ def _failure_of_broker(error: BrokerError) -> Failure:
     """Messages of our own: what the broker says names hosts and keys, which are for the log."""
     codes = grpc.StatusCode
     match error:
+        case WouldBeLate():
+            return Failure(codes.RESOURCE_EXHAUSTED, "WOULD_BE_LATE", str(error), error.retry_after_s)
         case QueueFull():
             message = "the queue is full; try again later"
             return Failure(codes.RESOURCE_EXHAUSTED, "QUEUE_FULL", message, error.retry_after_s)

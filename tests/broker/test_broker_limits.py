@@ -13,9 +13,11 @@ from broker import (
     NoWorkers,
     QueueFull,
     Row,
+    WouldBeLate,
 )
 from broker.clock import ServerClock
 from broker.keys import Keys
+from broker.pace import MIN_ENTRIES, Pace
 from tests.broker.conftest import Connect
 from tests.broker.entries import add
 from tests.broker.waiting import until
@@ -257,3 +259,40 @@ async def test_a_dead_gateway_leaves_nothing(embedded: EmbeddedServer, tag: str)
     # Its work is done or expires; answers to it make no key.
     with QueueWorker(embedded.url, tag):
         await until(lambda: length(embedded.url, tag) == 0)
+
+
+def test_pace_is_learned_from_longer_queues_most() -> None:
+    pace = Pace()
+    assert pace.wait_s(1000) == 0  # nothing is known
+    pace.observe(1, 0.05)
+    assert pace.wait_s(MIN_ENTRIES - 1) == 0
+    assert pace.wait_s(10) == pytest.approx(0.5)
+    for _ in range(200):
+        pace.observe(100, 1.0)  # batches fill: a hundredth of a second each
+    assert pace.wait_s(500) == pytest.approx(5, rel=0.01)
+    for _ in range(400):
+        pace.observe(100, 4.0)
+    assert pace.wait_s(500) == pytest.approx(20, rel=0.01)
+
+
+async def test_what_would_be_late_is_refused_at_once(
+    embedded: EmbeddedServer, tag: str, connect: Connect
+) -> None:
+    """A worker of a known speed, a queue of a known length."""
+    gateway = await connect(embedded)
+    with QueueWorker(embedded.url, tag, on_jobs=lambda jobs: time.sleep(0.01 * len(jobs))) as worker:
+        await asyncio.gather(*(embed(gateway, deadline_s=30) for _ in range(60)))
+    assert worker.jobs
+    calls = [embed(gateway, deadline_s=30) for _ in range(60)]
+    await until(lambda: length(embedded.url, tag) == 60)
+    with pytest.raises(
+        WouldBeLate, match=r"about [\d.]+ s of work waits and the deadline is in 0\.1 s"
+    ) as late:
+        await embed(gateway, deadline_s=0.1)
+    assert 0.1 <= late.value.retry_after_s <= 5
+    assert gateway.stats["hopeless"] == 1
+    assert length(embedded.url, tag) == 60  # it never reached the queue
+    patient = embed(gateway, deadline_s=30)
+    with QueueWorker(embedded.url, tag):
+        await asyncio.gather(*calls, patient)
+        await embed(gateway, deadline_s=5)  # nothing waits any more
