@@ -47,6 +47,9 @@ from broker.sender import Sender
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 5.0
+# Of its time, a call may spend so much in the queue by prediction: those admitted for the last moment would
+# be computed and yet come late, half of them.
+PATIENCE = 0.75
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,10 +298,10 @@ class GatewayBroker:
         """What would be answered too late only keeps others waiting."""
         stream = entries[0].stream
         wait_s = self._held.pace[stream].wait_s(self._held.depth[stream] + len(entries))
-        if wait_s > deadline_s:
+        if wait_s > PATIENCE * deadline_s:
             self._held.stats["hopeless"] += 1
             message = f"about {wait_s:.1f} s of work waits and the deadline is in {deadline_s:.1f} s"
-            raise WouldBeLate(message, min(5.0, max(0.1, wait_s - deadline_s)))
+            raise WouldBeLate(message, min(5.0, max(0.1, wait_s - PATIENCE * deadline_s)))
 
     def _admit_size(self, entries: list[Waiting]) -> None:
         stream, size = entries[0].stream, sum(len(entry.payload) for entry in entries)

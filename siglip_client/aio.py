@@ -16,7 +16,7 @@ import grpc
 
 from siglip_client import channel, operations
 from siglip_client.chunks import Chunk
-from siglip_client.errors import InvalidRequest
+from siglip_client.errors import DeadlineExceeded, InvalidRequest
 from siglip_client.images import ImageLike
 from siglip_client.operations import Operation
 from siglip_client.results import (
@@ -204,6 +204,8 @@ class AsyncClient:
                 send = next(self._methods)[method]
                 metadata = channel.metadata(request_id, self._token)
                 reply = await send(chunk.request, timeout=time_left_s, metadata=metadata)
+                if reply is None:  # grpc.aio, when the deadline passes as the reply arrives
+                    raise DeadlineExceeded("no answer in time", request_id=request_id)
                 return chunk, reply
             except grpc.RpcError as error:
                 wait_s = retry_wait_s(error, deadline - time.monotonic()) if retries_left else None

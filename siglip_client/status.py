@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from siglip_client.errors import FieldViolation, MessageTooLarge, SiglipError, class_of
 
 REQUEST_ID_KEY = "x-request-id"
+STOPPED_RETRY_S = 0.1
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 _DETAILS_KEY = "grpc-status-details-bin"
 # gRPC's account of a failed connection ends with the cause, after the names of its own parts.
@@ -51,12 +52,15 @@ def to_exception(call: FailedCall, address: str, request_id: str) -> SiglipError
 
 
 def retry_wait_s(call: FailedCall, time_left_s: float) -> float | None:
-    """Seconds to wait before sending an overloaded call again; None: give up.
+    """Seconds to wait before sending an overloaded or cancelled call again; None: give up.
 
     gRPC retries UNAVAILABLE by itself. It would retry RESOURCE_EXHAUSTED with or
     without the server's consent, so that code is retried here, and only when the
     server names a pushback that ends before the deadline.
     """
+    if call.code() is grpc.StatusCode.CANCELLED:
+        # Not by us, that would be another exception: the call arrived as the server stopped.
+        return STOPPED_RETRY_S if time_left_s > STOPPED_RETRY_S else None
     if call.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
         return None
     pushback_ms = _pushback_ms(_metadata(call))

@@ -1,5 +1,6 @@
 """What is sent again, when, and what an exhausted call raises."""
 
+import itertools
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from siglip_client import (
+    AsyncClient,
     Client,
     DeadlineExceeded,
     FieldViolation,
@@ -194,3 +196,25 @@ def test_nobody_at_the_address(address: str, cause: str) -> None:
     with Client(address, retries=0) as client, pytest.raises(Unavailable) as raised:
         client.get_model()
     assert str(raised.value).startswith(f"UNAVAILABLE: cannot connect to {address}: {cause} (")
+
+
+async def test_an_answer_that_grpc_loses_at_the_deadline_is_a_passed_deadline(address: str) -> None:
+    """grpc.aio then gives None for a reply, and no error."""
+
+    async def lost(*_: object, **__: object) -> None:
+        return None
+
+    async with AsyncClient(address) as client:
+        client._methods = itertools.cycle([{**next(client._methods), "EmbedTexts": lost}])  # type: ignore[dict-item]
+        with pytest.raises(DeadlineExceeded, match="no answer in time"):
+            await client.embed_texts(["a cat"])
+
+
+def test_a_call_that_a_stopping_gateway_cancels_is_sent_again(connect: Connect, service: StandIn) -> None:
+    """Nobody here cancelled it: it had arrived as the server stopped."""
+    service.failures.append(Failure(grpc.StatusCode.CANCELLED))
+    client = connect()
+    assert len(client.embed_texts(["a"])) == 1
+    service.failures.extend([Failure(grpc.StatusCode.CANCELLED)] * 9)
+    with pytest.raises(InternalError, match="CANCELLED"):
+        client.embed_texts(["a"])
