@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,8 +18,10 @@ from gateway.decoding import DecoderSettings
 from gateway.errors import ItemFailure
 from gateway.helpers import DecoderFailed, Helper, Helpers
 from siglip_model.image_processing import ImageError, ImageLimits, decode
+from tests.cli.processes import alive
 from tests.gateway.conftest import Start
 from tests.gateway.rig import FakeWorker, picture
+from tests.support.valkey import wait_until
 
 SETTINGS = DecoderSettings(
     size=24, resample=3, max_bytes=1 << 20, max_pixels=1_000_000, max_memory_bytes=300 << 20
@@ -41,21 +42,6 @@ def the_only(helpers: Helpers) -> Helper:
     helpers._free.put(helper)
     assert helper
     return helper
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    end_s = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP"])
