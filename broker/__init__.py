@@ -16,7 +16,19 @@ from broker.errors import (
     WouldBeLate,
 )
 from broker.gateway import GatewayBroker, GatewayLimits
-from broker.jobs import Answer, Dtype, Job, JobClass, JobResult, Row, RowError, Tower, Work, WorkerInfo
+from broker.jobs import (
+    JOB_CLASSES,
+    Answer,
+    Dtype,
+    Job,
+    JobClass,
+    JobResult,
+    Row,
+    RowError,
+    Tower,
+    Work,
+    WorkerInfo,
+)
 from broker.keys import model_tag
 from broker.permissions import denied_commands
 from broker.timing import WorkerTiming
@@ -24,6 +36,7 @@ from broker.view import DeadLetter, ModelView, QueueView, ServerView, TowerView
 from broker.worker import WorkerBroker
 
 __all__ = [
+    "JOB_CLASSES",
     "Answer",
     "BrokerError",
     "BrokerUnavailable",

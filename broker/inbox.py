@@ -25,6 +25,8 @@ from broker.timing import WorkerTiming
 log = logging.getLogger(__name__)
 
 # Entries per read even when each could be as large as allowed: text rows are cheap, images are not.
+# Of the reads while urgent work waits, each so-many-th is for the other work.
+BATCH_TURN = 4
 LEAST_READ: dict[Tower, int] = {"text": 8, "vision": 1}
 MARK_OUTLIVES_DEADLINE_MS = 60_000
 # An entry may claim any deadline; Redis does not take any expiry.
@@ -63,6 +65,9 @@ class Inbox:
         self._next_scan_s = 0.0
         # Whoever had our name before may have left entries too.
         self._lost_own = True
+        self._reads = 0
+        # The last read of urgent work was full: more of it waits.
+        self._urgent_backlog = False
         self._ready: deque[Job] = deque()
         self._quarantine: Quarantine | None = None
         self._refused = Outgoing()
@@ -197,16 +202,32 @@ class Inbox:
         return max(LEAST_READ[self._tower], rows // ROWS_PER_ENTRY[self._tower])
 
     def _read(self, count: int, block_ms: int | None) -> int:
-        streams: dict[Any, Any] = dict.fromkeys(self._keys.all_requests(self._tower), ">")
-        answer: Any = self._client.xreadgroup(GROUP, self._me, streams, count=count, block=block_ms)
-        most = 0
+        """While urgent work fills every read, the rest gets each BATCH_TURN-th; else all streams are read."""
+        urgent, *others = self._keys.all_requests(self._tower)
+        self._reads += 1
+        if self._urgent_backlog:
+            if self._reads % BATCH_TURN == 0 and (read := self._take(others, count, None)):
+                return max(read.values())
+            read = self._take([urgent], count, None)
+            self._urgent_backlog = read.get(urgent, 0) >= count
+            if read:
+                return read[urgent]
+        read = self._take([urgent, *others], count, block_ms)
+        self._urgent_backlog = read.get(urgent, 0) >= count
+        return max(read.values(), default=0)
+
+    def _take(self, streams: list[str], count: int, block_ms: int | None) -> dict[str, int]:
+        """How many entries came from each stream."""
+        wanted: dict[Any, Any] = dict.fromkeys(streams, ">")
+        answer: Any = self._client.xreadgroup(GROUP, self._me, wanted, count=count, block=block_ms)
+        read = {}
         for stream, entries in answer or []:
             for entry_id, fields in entries:
                 if job := self._accept(stream.decode(), entry_id, fields):
                     self._ready.append(job)
-            most = max(most, len(entries))
+            read[stream.decode()] = len(entries)
         self._send_refused()
-        return most
+        return read
 
     def _accept(self, stream: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Job | None:
         """The entry's job, in hand from now on; None when it was refused."""

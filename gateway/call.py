@@ -5,6 +5,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 
+from broker import JobClass
 from gateway.access import Caller
 
 UNKNOWN = Caller("")
@@ -22,6 +23,7 @@ class Call:
     request_id: str
     deadline: float
     caller: Caller = UNKNOWN
+    job_class: JobClass = "interactive"
     started: float = field(default_factory=time.monotonic)
     items: int = 0
 

@@ -87,7 +87,9 @@ class Embedder:
         unique = list(dict.fromkeys(good)) if tower == "text" else good
         if not unique:
             return Embedded(list(_failures(rows)), decode_us)
-        answer = await self._broker.embed(tower, unique, row_shape, dtype, deadline_s=call.left_s())
+        answer = await self._broker.embed(
+            tower, unique, row_shape, dtype, deadline_s=call.left_s(), job_class=call.job_class
+        )
         results = [_item(result) for result in answer.rows]
         if len(unique) < len(good):
             by_row = dict(zip(unique, results, strict=True))

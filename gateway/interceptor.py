@@ -13,9 +13,10 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
+from broker import JOB_CLASSES, JobClass
 from gateway.access import KEY, Access, Caller
 from gateway.call import Call, request_id_from
-from gateway.errors import InvalidRequest, Stopping, TimeIsUp, Violation
+from gateway.errors import InvalidRequest, Stopping, TimeIsUp, Violation, shown
 from gateway.metrics import Metrics
 from gateway.status import REQUEST_ID_KEY, Failure, failure_of, trailers
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 # Generic for type checkers only.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+PRIORITY_KEY = "siglip-priority"
 _PREFIX = "/siglip.v1."
 # What an operator should look at; everything else is the caller's affair.
 _SERVER_SIDE = {
@@ -80,6 +82,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 if self._stopping:
                     raise Stopping
                 call.caller = self._caller(context)
+                call.job_class = _job_class(context)
                 async with longest:
                     reply: bytes = write(await run(_parsed(parse, body), call))
             except asyncio.CancelledError:
@@ -128,6 +131,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         allowed_s = self._max_deadline_s if left_s is None else min(left_s, self._max_deadline_s)
         given = next((v for k, v in context.invocation_metadata() or () if k == REQUEST_ID_KEY), None)
         return Call(method, request_id_from(given), deadline=now + allowed_s, started=now)
+
+
+def _job_class(context: Context) -> JobClass:
+    """Raises InvalidRequest."""
+    given = next((v for k, v in context.invocation_metadata() or () if k == PRIORITY_KEY), "interactive")
+    for job_class in JOB_CLASSES:
+        if given == job_class:
+            return job_class
+    message = f"{shown(str(given))}; it must be {' or '.join(JOB_CLASSES)}"
+    raise InvalidRequest([Violation(f"metadata {PRIORITY_KEY}", "PRIORITY_UNKNOWN", message)])
 
 
 def _log(call: Call, code: str, failure: Failure | None = None, error: Exception | None = None) -> None:

@@ -70,13 +70,14 @@ def connected(settings: ClientSettings) -> Iterator["Client"]:
 
 
 def access(settings: ClientSettings) -> dict[str, Any]:
-    """The client's arguments for TLS and the token."""
+    """The client's arguments for TLS, token and priority."""
     return {
         "tls": settings.tls == "on",
         "ca_file": settings.ca_file,
         "cert_file": settings.cert_file,
         "key_file": settings.key_file,
         "token": settings.token,
+        "priority": settings.priority,
     }
 
 

@@ -58,6 +58,7 @@ class AsyncClient:
         cert_file: str | Path | None = None,
         key_file: str | Path | None = None,
         token: str | None = None,
+        priority: channel.Priority = "interactive",
     ) -> None:
         asyncio.get_running_loop()  # a channel made outside belongs to a loop that never runs
         self.address = address
@@ -69,7 +70,7 @@ class AsyncClient:
             retries=retries, max_message_bytes=max_message_bytes, retry_buffer_bytes=retry_buffer_bytes
         )
         access = channel.Access(tls=tls, ca_file=ca_file, cert_file=cert_file, key_file=key_file, token=token)
-        self._token = token
+        self._token, self._priority = token, priority
         credentials = access.credentials(address)
         self._channels = [
             grpc.aio.secure_channel(address, credentials, options)
@@ -202,7 +203,7 @@ class AsyncClient:
             time_left_s = max(0.0, deadline - time.monotonic())
             try:
                 send = next(self._methods)[method]
-                metadata = channel.metadata(request_id, self._token)
+                metadata = channel.metadata(request_id, self._token, self._priority)
                 reply = await send(chunk.request, timeout=time_left_s, metadata=metadata)
                 if reply is None:  # grpc.aio, when the deadline passes as the reply arrives
                     raise DeadlineExceeded("no answer in time", request_id=request_id)

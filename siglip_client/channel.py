@@ -6,7 +6,7 @@ import json
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 from siglip.v1.embedding_pb2_grpc import EmbeddingServiceStub
@@ -23,6 +23,7 @@ DEFAULT_MESSAGE_BYTES = 32 * 1024 * 1024
 MAX_RETRIES = 4
 
 Option = tuple[str, str | int]
+Priority = Literal["interactive", "batch"]
 
 
 def options(*, retries: int, max_message_bytes: int, retry_buffer_bytes: int) -> list[Option]:
@@ -89,9 +90,10 @@ def new_request_id() -> str:
     return uuid.uuid4().hex[:16]
 
 
-def metadata(request_id: str, token: str | None) -> tuple[tuple[str, str], ...]:
+def metadata(request_id: str, token: str | None, priority: Priority) -> tuple[tuple[str, str], ...]:
     shown = (("authorization", f"Bearer {token}"),) if token else ()
-    return ((REQUEST_ID_KEY, request_id), *shown)
+    urgency = (("siglip-priority", priority),) if priority != "interactive" else ()
+    return ((REQUEST_ID_KEY, request_id), *shown, *urgency)
 
 
 def _service_config(retries: int) -> str:

@@ -54,6 +54,7 @@ class Client:
         signed the service, by default those of the system.
     cert_file, key_file: this side's certificate, where the service wants one.
     token: shown to the service with every call; refused in clear beyond this machine.
+    priority: "batch" for work that may wait while interactive calls are answered.
 
     Every call raises SiglipError or one of its children (see siglip_client.errors).
     """
@@ -74,6 +75,7 @@ class Client:
         cert_file: str | Path | None = None,
         key_file: str | Path | None = None,
         token: str | None = None,
+        priority: channel.Priority = "interactive",
     ) -> None:
         self.address = address
         self.model = model
@@ -84,7 +86,7 @@ class Client:
             retries=retries, max_message_bytes=max_message_bytes, retry_buffer_bytes=retry_buffer_bytes
         )
         access = channel.Access(tls=tls, ca_file=ca_file, cert_file=cert_file, key_file=key_file, token=token)
-        self._token = token
+        self._token, self._priority = token, priority
         credentials = access.credentials(address)
         self._channels = [
             grpc.secure_channel(address, credentials, options)
@@ -233,7 +235,7 @@ class Client:
             time_left_s = max(0.0, deadline - time.monotonic())
             try:
                 send = next(self._methods)[method]
-                metadata = channel.metadata(request_id, self._token)
+                metadata = channel.metadata(request_id, self._token, self._priority)
                 return chunk, send(chunk.request, timeout=time_left_s, metadata=metadata)
             except grpc.RpcError as error:
                 wait_s = retry_wait_s(error, deadline - time.monotonic()) if retries_left else None

@@ -211,6 +211,9 @@ class ClientSettings:
 
     address: str = setting("127.0.0.1:50051", help="Address of the gateway: host:port, or unix:path.")
     timeout_s: float = setting(30.0, unit="s", minimum=0.001, help="Deadline of each call.")
+    priority: Literal["interactive", "batch"] = setting(
+        "interactive", help="batch: may wait while interactive calls are answered."
+    )
     tls: Literal["off", "on"] = setting("off", help="Call with TLS; a --ca-file or --cert-file implies it.")
     ca_file: str | None = setting(
         None, help="PEM file of the authority that signed the server. Default: those of the system."

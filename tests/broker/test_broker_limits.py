@@ -10,6 +10,7 @@ from broker import (
     DeadlineExceeded,
     EmbeddedServer,
     GatewayBroker,
+    JobClass,
     NoWorkers,
     QueueFull,
     Row,
@@ -296,3 +297,30 @@ async def test_what_would_be_late_is_refused_at_once(
     with QueueWorker(embedded.url, tag):
         await asyncio.gather(*calls, patient)
         await embed(gateway, deadline_s=5)  # nothing waits any more
+
+
+async def test_urgent_work_goes_first_and_the_rest_is_not_starved(
+    embedded: EmbeddedServer, tag: str, connect: Connect
+) -> None:
+    """Both queues are full: of four reads three are urgent ones."""
+    gateway = await connect(embedded)
+    rows = [text_row(1)]
+
+    def call(job_class: JobClass) -> "asyncio.Task[object]":
+        return asyncio.create_task(
+            gateway.embed("text", rows, (16,), "int32", deadline_s=30, job_class=job_class)
+        )
+
+    calls = [call("interactive") for _ in range(240)] + [call("batch") for _ in range(120)]
+    await until(lambda: length(embedded.url, tag) == 240)
+    await until(lambda: sum(gateway._held.depth.values()) == 360)
+    worker = QueueWorker(embedded.url, tag)
+    worker._max_rows = 8
+    with worker:
+        await asyncio.gather(*calls)
+        late = call("batch")
+        await late
+    classes = [job.stream.rpartition(":")[2] for job in worker.jobs]
+    early = classes[:160]
+    assert 32 <= early.count("batch") <= 56  # a fourth, and what the very first read took of both
+    assert classes.count("batch") == 121

@@ -1,5 +1,6 @@
 """Bad requests: the right code, the field, the limit and the value; and the service lives on."""
 
+import asyncio
 import io
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 from PIL import Image
 from siglip.v1 import embedding_pb2, model_pb2, zero_shot_pb2
 
+from siglip_client import AsyncClient
+from tests.broker.waiting import until
 from tests.gateway.conftest import Served, Start
 from tests.gateway.rig import FakeWorker, picture, refused
 
@@ -204,3 +207,19 @@ async def test_image_limits_are_those_of_the_settings(start: Start, workers: dic
             "",
         ]
         assert "2500" in reply.results[1].error.message and "2000" in reply.results[1].error.message
+
+
+async def test_the_class_of_a_call_is_checked_and_travels(service: Served, text_worker: FakeWorker) -> None:
+    error = await refused(
+        service.embedding.EmbedTexts(
+            embedding_pb2.EmbedTextsRequest(texts=["a"]), metadata=(("siglip-priority", "urgent"),)
+        )
+    )
+    assert (error.code.name, error.reason) == ("INVALID_ARGUMENT", "PRIORITY_UNKNOWN")
+    assert "'urgent'; it must be interactive or batch" in error.message
+    text_worker.pause()
+    async with AsyncClient(f"127.0.0.1:{service.gateway.port}", priority="batch") as client:
+        call = asyncio.create_task(client.embed_texts(["a"]))
+        await until(lambda: [s.entries for s in service.gateway.parts.broker.streams()][1] == 1)
+        text_worker.resume()
+        assert len(await call) == 1
