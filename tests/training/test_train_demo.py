@@ -37,6 +37,7 @@ def test_checkpoint_has_the_usual_files_and_fits_into_the_repository(checkpoint:
     assert {path.name for path in checkpoint.iterdir()} == {
         "README.md",
         "config.json",
+        "golden_vectors.json",
         "model.safetensors",
         "preprocessor_config.json",
         "special_tokens_map.json",
