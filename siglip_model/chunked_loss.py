@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from siglip_model.loss import at_least_float32, refuse_second_derivatives, softplus_
+from siglip_model.loss import at_least_float32, refuse_second_derivatives, softplus_, turn_true_pairs
 
 CHUNK_SIZE = 1024
 
@@ -103,9 +103,10 @@ def add_pairs(
         rows = slice(start, start + chunk_size)
         scaled = (images[rows] @ texts.t()).mul_(scale)  # [chunk, m]
         together = image_groups[rows, None] == text_groups[None, :]
-        signs = torch.where(together, -1.0, 1.0).to(scaled.dtype)
-        z = (scaled + logit_bias).mul_(signs)
-        dz = z.sigmoid().mul_(signs)
+        z = scaled + logit_bias
+        turn_true_pairs(z, together)
+        dz = z.sigmoid()
+        turn_true_pairs(dz, together)
         sums.total += softplus_(z).sum()
         sums.logit_scale += torch.dot(dz.flatten(), scaled.flatten())
         sums.logit_bias += dz.sum()
