@@ -15,7 +15,7 @@ from broker.errors import (
     UnsuitableServer,
     WouldBeLate,
 )
-from broker.gateway import GatewayBroker, GatewayLimits
+from broker.gateway import GatewayBroker
 from broker.jobs import (
     JOB_CLASSES,
     Answer,
@@ -30,6 +30,7 @@ from broker.jobs import (
     WorkerInfo,
 )
 from broker.keys import model_tag
+from broker.limits import GatewayLimits, fair_share
 from broker.permissions import denied_commands
 from broker.timing import WorkerTiming
 from broker.view import DeadLetter, ModelView, QueueView, ServerView, TowerView
@@ -66,5 +67,6 @@ __all__ = [
     "WorkerTiming",
     "WouldBeLate",
     "denied_commands",
+    "fair_share",
     "model_tag",
 ]

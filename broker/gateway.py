@@ -7,7 +7,6 @@ import os
 import secrets
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
@@ -20,8 +19,6 @@ from broker.errors import (
     DeadlineExceeded,
     FingerprintMismatch,
     NoWorkers,
-    QueueFull,
-    WouldBeLate,
 )
 from broker.held import Held, Waiting
 from broker.jobs import (
@@ -40,32 +37,15 @@ from broker.jobs import (
     WorkerInfo,
 )
 from broker.keys import Keys
+from broker.limits import GatewayLimits
 from broker.monitor import Monitor
 from broker.reply_reader import ReplyReader
+from broker.room import Room
 from broker.sender import Sender
 
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 5.0
-# Of its time, a call may spend so much in the queue by prediction: those admitted for the last moment would
-# be computed and yet come late, half of them.
-PATIENCE = 0.75
-
-
-@dataclass(frozen=True, kw_only=True)
-class GatewayLimits:
-    """Bounds and rhythms of a gateway's end; the defaults suit production, tests shorten them."""
-
-    # Entries waiting in one stream, over all gateways; above it calls are refused.
-    queue_max_entries: int = 512
-    # Share of the server's memory limit that one stream of entries may fill.
-    queue_memory_share: float = 0.6
-    # Payload bytes of this gateway's unanswered entries.
-    max_in_flight_bytes: int = 512 * 1024 * 1024
-    no_worker_timeout_s: float = 10.0
-    check_every_s: float = 0.25
-    # How long the reply stream outlives a dead gateway.
-    reply_ttl_s: float = 60.0
 
 
 class GatewayBroker:
@@ -88,10 +68,9 @@ class GatewayBroker:
         self._towers = towers
         self._held = Held()
         self._clock = ServerClock()
-        self._max_memory_bytes = 0
-        self._in_flight_bytes = 0
         self._clients = sending, reading, watching = [async_client(settings) for _ in range(3)]
         self._sender = Sender(sending, self._held, self._explain)
+        self._room = Room(self._held, self._sender, self._limits)
         self._reader = ReplyReader(reading, self._keys.replies(self.gateway_id), self._held)
         self._monitor = Monitor(
             watching,
@@ -120,7 +99,7 @@ class GatewayBroker:
         """A connected gateway end. BrokerUnavailable or UnsuitableServer when the server is not usable."""
         broker = cls(settings, tag=tag, fingerprint=fingerprint, towers=towers, limits=limits)
         try:
-            broker._max_memory_bytes = await broker._monitor.start()
+            broker._room.max_memory_bytes = await broker._monitor.start()
         except BaseException as error:
             await broker._disconnect()
             if isinstance(error, (RedisError, OSError)):
@@ -142,27 +121,30 @@ class GatewayBroker:
         *,
         deadline_s: float,
         job_class: JobClass = "interactive",
+        caller: str = "",
     ) -> Answer:
         """Vectors of `rows`, each the C-ordered little-endian bytes of `row_shape` and `dtype`.
 
-        `deadline_s` is the time left. Raises QueueFull, NoWorkers, DeadlineExceeded, BrokerUnavailable or
-        FingerprintMismatch; a failure of single rows is in the answer. Cancelled, the work is withdrawn.
+        `deadline_s` is the time left; callers take turns. Raises QueueFull, NoWorkers, DeadlineExceeded,
+        BrokerUnavailable or FingerprintMismatch; a failure of single rows is in the answer. Cancelled, the
+        work is withdrawn.
         """
         self._check_rows(tower, rows, row_shape, dtype)
-        entries = self._split(tower, rows, row_shape, deadline_s, job_class)
-        self._admit(tower, entries, deadline_s)
-        self._in_flight_bytes += (size := sum(len(entry.payload) for entry in entries))
-        self._held.entries.update((entry.job_id, entry) for entry in entries)
-        self._sender.add(entries)
-        try:
-            async with asyncio.timeout(deadline_s):
-                await asyncio.gather(*(entry.answer for entry in entries))
-        except TimeoutError:
-            self._held.stats["deadlines"] += 1
-            raise DeadlineExceeded(f"{tower}: {len(rows)} rows had no answer in {deadline_s:.3f} s") from None
-        finally:
-            self._in_flight_bytes -= size
-            self._sender.withdraw([entry for entry in entries if entry.job_id in self._held.entries])
+        entries = self._split(tower, rows, row_shape, deadline_s, job_class, caller)
+        self._admit(tower, deadline_s)
+        with self._room.hold(entries, deadline_s):
+            self._held.hold(entries)
+            self._sender.add(entries)
+            try:
+                async with asyncio.timeout(deadline_s):
+                    await asyncio.gather(*(entry.answer for entry in entries))
+            except TimeoutError:
+                self._held.stats["deadlines"] += 1
+                raise DeadlineExceeded(
+                    f"{tower}: {len(rows)} rows had no answer in {deadline_s:.3f} s"
+                ) from None
+            finally:
+                self._sender.withdraw([e for e in entries if e.resent or e.job_id in self._held.entries])
         return _join(entries)
 
     async def workers(self, tower: Tower) -> list[WorkerInfo]:
@@ -181,8 +163,8 @@ class GatewayBroker:
         return self._held.answered[tower]
 
     async def depth(self, tower: Tower) -> int:
-        """Entries waiting or being computed, over all gateways, as last seen."""
-        return sum(self._held.depth[stream] for stream in self._keys.all_requests(tower))
+        """Entries waiting here, or in Redis of all gateways, or being computed, as last seen."""
+        return sum(self._sender.depth(stream) for stream in self._keys.all_requests(tower))
 
     def streams(self) -> list[StreamState]:
         """All streams of the served towers, as last seen."""
@@ -191,7 +173,7 @@ class GatewayBroker:
         for tower in self._towers:
             for job_class in JOB_CLASSES:
                 stream = self._keys.requests(tower, job_class)
-                entries, oldest_ms = held.depth[stream], held.oldest_ms.get(stream)
+                entries, oldest_ms = self._sender.depth(stream), held.oldest_ms.get(stream)
                 age_s = None if oldest_ms is None else max(0.0, now_ms - oldest_ms) / 1000
                 states.append(StreamState(tower, job_class, entries, age_s if entries else 0.0))
         return states
@@ -258,15 +240,22 @@ class GatewayBroker:
         row_shape: tuple[int, ...],
         deadline_s: float,
         job_class: JobClass,
+        caller: str,
     ) -> list[Waiting]:
         step = ROWS_PER_ENTRY[tower]
         deadline_ms = int(self._clock.now_ms() + deadline_s * 1000)
         stream = self._keys.requests(tower, job_class)
         chunks = [rows[i : i + step] for i in range(0, len(rows), step)]
-        return [self._entry(tower, stream, chunk, row_shape, deadline_ms) for chunk in chunks]
+        return [self._entry(tower, stream, chunk, row_shape, deadline_ms, caller) for chunk in chunks]
 
     def _entry(
-        self, tower: Tower, stream: str, rows: Sequence[bytes], row_shape: tuple[int, ...], deadline_ms: int
+        self,
+        tower: Tower,
+        stream: str,
+        rows: Sequence[bytes],
+        row_shape: tuple[int, ...],
+        deadline_ms: int,
+        caller: str,
     ) -> Waiting:
         job_id = os.urandom(16)
         header = wire.pack_header(
@@ -278,9 +267,9 @@ class GatewayBroker:
             deadline_ms=max(0, deadline_ms),
         )
         answer = asyncio.get_running_loop().create_future()
-        return Waiting(job_id, tower, stream, header, b"".join(rows), len(rows), answer)
+        return Waiting(job_id, tower, stream, caller, header, b"".join(rows), len(rows), answer)
 
-    def _admit(self, tower: Tower, entries: list[Waiting], deadline_s: float) -> None:
+    def _admit(self, tower: Tower, deadline_s: float) -> None:
         """Refuses at once what could only fail later."""
         if self._held.closing.is_set():
             raise BrokerUnavailable("this gateway is closing")
@@ -290,36 +279,6 @@ class GatewayBroker:
             raise DeadlineExceeded(f"no time is left: {deadline_s:.3f} s")
         if (absent_s := self._monitor.absent_s(tower)) is not None:
             raise NoWorkers(tower, absent_s)
-        if entries:
-            self._admit_size(entries)
-            self._admit_wait(entries, deadline_s)
-
-    def _admit_wait(self, entries: list[Waiting], deadline_s: float) -> None:
-        """What would be answered too late only keeps others waiting."""
-        stream = entries[0].stream
-        wait_s = self._held.pace[stream].wait_s(self._held.depth[stream] + len(entries))
-        if wait_s > PATIENCE * deadline_s:
-            self._held.stats["hopeless"] += 1
-            message = f"about {wait_s:.1f} s of work waits and the deadline is in {deadline_s:.1f} s"
-            raise WouldBeLate(message, min(5.0, max(0.1, wait_s - PATIENCE * deadline_s)))
-
-    def _admit_size(self, entries: list[Waiting]) -> None:
-        stream, size = entries[0].stream, sum(len(entry.payload) for entry in entries)
-        depth, limit = self._held.depth[stream], self._limits.queue_max_entries
-        if self._max_memory_bytes:
-            room = int(self._limits.queue_memory_share * self._max_memory_bytes)
-            limit = min(limit, room // max(1, size // len(entries)))
-        if depth and depth + len(entries) > limit:
-            message = f"the queue holds {depth} entries; {len(entries)} more pass the limit of {limit}"
-            raise QueueFull(message, self._retry_after_s(stream))
-        in_flight, most = self._in_flight_bytes, self._limits.max_in_flight_bytes
-        if in_flight and in_flight + size > most:
-            message = f"{in_flight} bytes are in flight; {size} more pass the limit of {most}"
-            raise QueueFull(message, self._retry_after_s(stream))
-
-    def _retry_after_s(self, stream: str) -> float:
-        """Half of what entries waited lately: by then the queue has room."""
-        return min(5.0, max(0.1, self._held.last_queue_us[stream] / 2e6))
 
 
 def _join(entries: list[Waiting]) -> Answer:

@@ -20,6 +20,8 @@ class Waiting:
     job_id: bytes
     tower: Tower
     stream: str
+    # Whose turn it takes.
+    caller: str
     header: bytes
     payload: bytes
     rows: int
@@ -30,8 +32,10 @@ class Waiting:
     confirmed_s: float = 0.0
     # Entries in the stream then, this one included.
     ahead: int = 0
-    # In the sender's hands: waiting to be sent, or on its way.
+    # In the sender's hands: waiting in line, or on its way.
     sending: bool = False
+    # Sent more than once: a copy may be left when the other is answered.
+    resent: bool = False
 
 
 @dataclass(slots=True)
@@ -39,6 +43,8 @@ class Held:
     """State that sender, reader and monitor share; all live on one event loop."""
 
     entries: dict[bytes, Waiting] = field(default_factory=dict)
+    # Of each stream, how many these are.
+    count: Counter[str] = field(default_factory=Counter)
     # None: connected. Else why not; new work is refused with it, held work waits for the return.
     outage: str | None = None
     # A connection failed: what was on its way must be sent again.
@@ -47,6 +53,7 @@ class Held:
     stream_missing: bool = False
     # Counts the times Redis lost its data; what was sent before is gone.
     generation: int = 0
+    # Entries in Redis, over all gateways, and on their way to it.
     depth: Counter[str] = field(default_factory=Counter)
     last_queue_us: Counter[str] = field(default_factory=Counter)
     pace: defaultdict[str, Pace] = field(default_factory=lambda: defaultdict(Pace))
@@ -56,9 +63,25 @@ class Held:
     oldest_ms: dict[str, float] = field(default_factory=dict)
     workers: dict[Tower, list[WorkerInfo]] = field(default_factory=dict)
     stats: Counter[str] = field(default_factory=Counter)
+    # Set when the sender may have something to do.
+    to_send: asyncio.Event = field(default_factory=asyncio.Event)
     # Set when something looks wrong: the monitor then checks at once.
     alarm: asyncio.Event = field(default_factory=asyncio.Event)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def hold(self, entries: list[Waiting]) -> None:
+        """From now on their answers are awaited."""
+        for entry in entries:
+            self.entries[entry.job_id] = entry
+            self.count[entry.stream] += 1
+
+    def release(self, job_id: bytes) -> Waiting | None:
+        """The entry, which is held no longer; None when it was not."""
+        entry = self.entries.pop(job_id, None)
+        if entry:
+            self.count[entry.stream] -= 1
+            self.to_send.set()
+        return entry
 
     def lost_touch(self) -> None:
         """A connection failed, and perhaps what it carried. Whether Redis is away the monitor finds out."""
@@ -72,7 +95,7 @@ class Held:
 
     def resolve(self, reply: job_pb2.JobReply) -> None:
         """Hands a reply to whoever waits; second and unknown replies are only counted."""
-        entry = self.entries.pop(reply.job_id, None)
+        entry = self.release(reply.job_id)
         if entry is None or entry.answer.done():
             self.stats["duplicates"] += 1
             return

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import redis.asyncio
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import ConnectionError, NoPermissionError, RedisError
 
 from broker import wire
 from broker.clock import ServerClock
@@ -77,11 +77,19 @@ class Monitor:
             await wait_for_event(self._held.alarm, self._check_every_s)
             self._held.alarm.clear()
             try:
-                await self._check(sender, reader)
+                await self._check_again_if_cut_off(sender, reader)
             except Exception as error:
                 # Whatever it was, held calls wait for this task: it goes on.
                 self._note_outage(error)
                 await wait_for_event(self._held.closing, RETRY_S)
+
+    async def _check_again_if_cut_off(self, sender: Sender, reader: ReplyReader) -> None:
+        """A connection that ends is no proof that the server did."""
+        try:
+            await self._check(sender, reader)
+        except ConnectionError:
+            self._held.disturbed = True
+            await self._check(sender, reader)
 
     async def _check(self, sender: Sender, reader: ReplyReader) -> None:
         held = self._held
@@ -131,6 +139,7 @@ class Monitor:
         for stream, depth in zip(self._streams, depths, strict=True):
             if isinstance(depth, int):
                 self._held.depth[stream] = depth
+        self._held.to_send.set()
         # A user without INFO is served too: the reply stream alone tells then.
         run_id = info.get("run_id") if isinstance(info, dict) else self._run_id
         same, self._run_id = run_id == self._run_id, run_id
@@ -138,16 +147,18 @@ class Monitor:
 
     async def _recover(self, sender: Sender, reader: ReplyReader) -> None:
         """What fails here is begun anew at the next check: until the end nothing lost is forgotten."""
-        if lost := self._lost:
-            self._forget_what_was_sent(reader)
+        if self._lost:
             check_server(await self._server_info())
         await self._make_streams()
-        self._lost = False
-        if lost:
+        if self._lost:
+            # Only now: what the sender adds while there is no reply stream is answered to nobody.
+            self._forget_what_was_sent(reader)
+            self._lost = False
             self._held.stats["losses"] += 1
             log.warning("the queue has lost its data")
         self._last_alive_s = dict.fromkeys(self._towers, time.monotonic())
-        self._send_again([w for w in self._held.entries.values() if w.entry_id is None], sender)
+        unsent = [w for w in self._held.entries.values() if w.entry_id is None and not w.sending]
+        self._send_again(unsent, sender)
 
     def _forget_what_was_sent(self, reader: ReplyReader) -> None:
         self._held.generation += 1
@@ -165,7 +176,7 @@ class Monitor:
         if entries:
             log.warning("%d entries are sent again", len(entries))
             self._held.stats["readded"] += len(entries)
-            sender.add(entries)
+            sender.add_again(entries)
 
     async def _make_streams(self) -> None:
         pipe = self._client.pipeline(transaction=False)

@@ -25,3 +25,7 @@ class Pace:
         if entries < MIN_ENTRIES or not self._entries:
             return 0.0
         return entries * self._seconds / self._entries
+
+    def entries_in(self, seconds: float) -> int:
+        """How many are done in that time; 0 where that cannot be told."""
+        return int(seconds * self._entries / self._seconds) if self._seconds else 0

@@ -1,9 +1,11 @@
-"""Gateway -> stream: one pipeline carries whatever waits to be added or removed."""
+"""Gateway -> stream: one pipeline carries whatever may be added or is to be removed.
 
-import asyncio
+Redis serves whoever comes first, so only what workers need for their next batches goes there; the rest waits
+here, where callers take turns.
+"""
+
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -15,12 +17,18 @@ from broker.connection import AWAY
 from broker.errors import BrokerError, QueueFull
 from broker.held import Held, Waiting, wait_for_event
 from broker.keys import HEADER_FIELD, PAYLOAD_FIELD
+from broker.line import Line
 
 log = logging.getLogger(__name__)
 
 # Bytes of one pipeline: more would delay the first entries' start.
 MAX_FLUSH_BYTES = 4 * 1024 * 1024
 MAX_FLUSH_ENTRIES = 256
+# Work that may be in Redis: a worker's batch takes half a second at most, and it has one more at hand.
+WINDOW_S = 1.0
+WINDOW_WHILE_PACE_IS_UNKNOWN = 64
+# A gateway's own entries in Redis, for each worker, however slow the queue or full of others' entries.
+WINDOW_AT_LEAST = 8
 OUT_OF_MEMORY_RETRY_S = 1.0
 RETRY_S = 0.1
 
@@ -34,41 +42,57 @@ class Sender:
         self._client = client
         self._held = held
         self._explain = explain
-        self._outbox: deque[Waiting] = deque()
+        self._lines: dict[str, Line] = {}
         self._removals: list[tuple[str, bytes]] = []
-        self._wake = asyncio.Event()
         # Something unforeseen goes wrong, time after time; said once.
         self._failing = False
 
+    def depth(self, stream: str) -> int:
+        """Entries that wait here or, of all gateways, in Redis."""
+        return self._held.depth[stream] + len(self._lines.get(stream, ()))
+
+    def entries_before(self, entries: list[Waiting]) -> int:
+        """How many would go before these, one call's of one stream."""
+        first, line = entries[0], self._lines.get(entries[0].stream)
+        ahead = line.ahead(first.caller, sum(entry.rows for entry in entries)) if line else 0
+        return self._held.depth[first.stream] + ahead
+
     def add(self, entries: Iterable[Waiting]) -> None:
-        """Queues entries for sending; those already on their way are left alone."""
+        """Lines up entries for sending; those in our hands already are left alone."""
         for entry in entries:
             if not entry.sending:
                 entry.sending, entry.entry_id = True, None
-                self._outbox.append(entry)
-                self._held.depth[entry.stream] += 1
-        self._wake.set()
+                self._line(entry).add(entry)
+        self.wake()
+
+    def add_again(self, entries: Iterable[Waiting]) -> None:
+        """The same for entries that may have been lost."""
+        for entry in entries:
+            entry.resent = True
+            self.add([entry])
 
     def withdraw(self, entries: Iterable[Waiting]) -> None:
         """Nobody waits for these any more: frees their memory in Redis, and saves the device the work."""
         for entry in entries:
-            self._held.entries.pop(entry.job_id, None)
+            self._held.release(entry.job_id)
+            self._line(entry).remove(entry)
             entry.answer.cancel()
             if entry.entry_id is not None:
                 self._removals.append((entry.stream, entry.entry_id))
-        self._wake.set()
+        self.wake()
 
     def wake(self) -> None:
-        """Makes `run` look at the closing flag."""
-        self._wake.set()
+        """Makes `run` look at what there is to do, and at the closing flag."""
+        self._held.to_send.set()
 
     async def run(self) -> None:
         """Until closing; what is still to be removed then is removed."""
         while not self._held.closing.is_set() or self._removals:
-            if not self._outbox and not self._removals:
-                await self._wake.wait()
-            self._wake.clear()
+            self._held.to_send.clear()
             batch, removals = self._next_batch(), self._removals
+            if not batch and not removals:
+                await self._held.to_send.wait()
+                continue
             self._removals = []
             if not await self._try_to_flush(batch, removals):
                 # Whether the entries arrived is unknown; the monitor sends those again that still wait.
@@ -76,6 +100,17 @@ class Sender:
                 self._removals[:0] = removals
                 if await wait_for_event(self._held.closing, RETRY_S):
                     return
+
+    def _line(self, entry: Waiting) -> Line:
+        return self._lines.setdefault(entry.stream, Line(entry.tower))
+
+    def _room(self, stream: str) -> int:
+        """How many entries may be sent now."""
+        held, line = self._held, self._lines[stream]
+        workers = max(1, len(held.workers.get(line.tower, ())))
+        own = held.count[stream] - len(line)
+        most = held.pace[stream].entries_in(WINDOW_S) or WINDOW_WHILE_PACE_IS_UNKNOWN
+        return max(most - held.depth[stream], WINDOW_AT_LEAST * workers - own)
 
     async def _try_to_flush(self, batch: list[Waiting], removals: list[tuple[str, bytes]]) -> bool:
         """False when it failed; either way the entries are no longer in our hands."""
@@ -97,20 +132,29 @@ class Sender:
         self._failing = False
         if generation != self._held.generation:
             # Redis lost its data while these were under way: before or after, nobody knows.
-            self.add(entry for entry in batch if not entry.answer.done())
+            self.add_again(entry for entry in batch if not entry.answer.done())
         return True
 
     def _next_batch(self) -> list[Waiting]:
+        """From each stream in turn."""
         batch: list[Waiting] = []
-        size = 0
-        while self._outbox and len(batch) < MAX_FLUSH_ENTRIES and size < MAX_FLUSH_BYTES:
-            entry = self._outbox.popleft()
-            if entry.answer.done():
-                entry.sending = False
-                continue
-            batch.append(entry)
-            size += len(entry.payload)
+        size, open_streams = 0, list(self._lines)
+        while open_streams and len(batch) < MAX_FLUSH_ENTRIES and size < MAX_FLUSH_BYTES:
+            stream = open_streams.pop(0)
+            if entry := self._take(stream):
+                batch.append(entry)
+                size += len(entry.payload)
+                open_streams.append(stream)
         return batch
+
+    def _take(self, stream: str) -> Waiting | None:
+        """The next entry of a stream that may be sent and is still waited for."""
+        while self._room(stream) > 0 and (entry := self._lines[stream].pop()):
+            if not entry.answer.done():
+                self._held.depth[stream] += 1
+                return entry
+            entry.sending = False
+        return None
 
     async def _flush(self, batch: list[Waiting], removals: list[tuple[str, bytes]]) -> None:
         if not batch and not removals:
@@ -129,7 +173,7 @@ class Sender:
             self._settle(entry, result)
         for stream, depth in zip(reversed(streams), reversed(results), strict=False):
             if isinstance(depth, int):
-                self._held.depth[stream] = depth + sum(e.stream == stream for e in self._outbox)
+                self._held.depth[stream] = depth
                 for entry in batch:
                     if entry.stream == stream:
                         entry.ahead = depth

@@ -1,20 +1,18 @@
 """Bounds what this gateway has accepted and not yet answered. Refuses at once; nothing waits here.
 
-Each caller may hold at most GREED times what is free (a dynamic threshold, as switches have it for their
-ports): one that floods alone gets four fifths, and then leaves a fifth to whoever comes; two get four
-ninths each.
+Each caller may hold a fair share, which shrinks as others come.
 """
 
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from broker import fair_share
 from gateway.access import Caller
 from gateway.errors import Overloaded
 
 # Long enough for a few batches to finish, short enough that a burst is not felt.
 RETRY_AFTER_S = 0.5
-GREED = 4
 
 
 class Admission:
@@ -57,6 +55,6 @@ class Admission:
     def _check(self, limit_name: str, limit: int, asked: int, used: int, own: int) -> None:
         if used + asked > limit:
             raise Overloaded(limit_name, limit, asked, used, RETRY_AFTER_S)
-        share = GREED * (limit - used)
+        share = fair_share(limit, used)
         if own and own + asked > share:
             raise Overloaded(limit_name, share, asked, own, RETRY_AFTER_S, "the fair share")

@@ -64,7 +64,7 @@ class Canary:
         answered = self.broker.answered(self.tower)
         try:
             answer = await self.broker.embed(
-                self.tower, [self._row], self._shape, self._dtype, deadline_s=TIMEOUT_S
+                self.tower, [self._row], self._shape, self._dtype, deadline_s=TIMEOUT_S, caller="canary"
             )
         except BrokerError as error:
             if not self.proved or self.broker.answered(self.tower) == answered:

@@ -88,7 +88,13 @@ class Embedder:
         if not unique:
             return Embedded(list(_failures(rows)), decode_us)
         answer = await self._broker.embed(
-            tower, unique, row_shape, dtype, deadline_s=call.left_s(), job_class=call.job_class
+            tower,
+            unique,
+            row_shape,
+            dtype,
+            deadline_s=call.left_s(),
+            job_class=call.job_class,
+            caller=call.caller.name,
         )
         results = [_item(result) for result in answer.rows]
         if len(unique) < len(good):

@@ -136,7 +136,10 @@ class GatewaySettings(ModelSettings, RedisSettings, ProcessSettings):
         256 * MIB, unit="bytes", minimum=1, help="Request bytes accepted and not yet answered, per gateway."
     )
     queue_max_entries: int = setting(
-        512, unit="entries", minimum=1, help="Entries waiting for one tower; above it calls are refused."
+        512,
+        unit="entries",
+        minimum=1,
+        help="Entries waiting for one tower, in Redis and in this gateway; above it calls are refused.",
     )
     canary_interval_s: float = setting(
         10.0,

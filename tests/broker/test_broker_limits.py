@@ -19,6 +19,7 @@ from broker import (
 from broker.clock import ServerClock
 from broker.keys import Keys
 from broker.pace import MIN_ENTRIES, Pace
+from broker.sender import WINDOW_WHILE_PACE_IS_UNKNOWN
 from tests.broker.conftest import Connect
 from tests.broker.entries import add
 from tests.broker.waiting import until
@@ -32,8 +33,12 @@ def length(url: str, tag: str) -> int:
         return int(connection.xlen(Keys(tag).requests("text", "interactive")))
 
 
-def embed(gateway: GatewayBroker, rows: int = 1, deadline_s: float = 20) -> "asyncio.Task[object]":
-    call = gateway.embed("text", [text_row(1)] * rows, (16,), "int32", deadline_s=deadline_s)
+def embed(
+    gateway: GatewayBroker, rows: int = 1, deadline_s: float = 20, caller: object = ""
+) -> "asyncio.Task[object]":
+    call = gateway.embed(
+        "text", [text_row(1)] * rows, (16,), "int32", deadline_s=deadline_s, caller=str(caller)
+    )
     return asyncio.create_task(call)
 
 
@@ -136,7 +141,7 @@ def test_the_sample_with_the_shortest_round_trip_counts() -> None:
 
 async def test_a_full_queue_is_refused_at_once(embedded: EmbeddedServer, tag: str, connect: Connect) -> None:
     gateway = await connect(embedded, queue_max_entries=5)
-    calls = [embed(gateway) for _ in range(5)]
+    calls = [embed(gateway, caller=n) for n in range(5)]
     await until(lambda: length(embedded.url, tag) == 5)
     with pytest.raises(QueueFull, match="holds 5 entries; 2 more pass the limit of 5") as refused:
         await embed(gateway, rows=65)
@@ -153,7 +158,7 @@ async def test_a_burst_within_one_turn_of_the_loop_is_bounded_too(
     embedded: EmbeddedServer, connect: Connect
 ) -> None:
     gateway = await connect(embedded, queue_max_entries=5)
-    calls = [embed(gateway) for _ in range(20)]
+    calls = [embed(gateway, caller=n) for n in range(20)]
     done, waiting = await asyncio.wait(calls, timeout=0.2)
     assert (len(done), len(waiting)) == (15, 5)
     assert all(isinstance(call.exception(), QueueFull) for call in done)
@@ -168,7 +173,7 @@ async def test_bytes_in_flight_are_bounded(embedded: EmbeddedServer, connect: Co
         await embed(gateway, rows=10)
     await end(calls)
     await asyncio.sleep(0)
-    assert gateway._in_flight_bytes == 0
+    assert gateway._room.used_bytes == 0
 
 
 async def test_a_servers_full_memory_is_a_full_queue_and_workers_get_it_free_again(
@@ -195,7 +200,7 @@ async def test_the_queue_may_fill_a_share_of_the_servers_memory(
     with looking(own_server.url) as connection:
         connection.config_set("maxmemory", 10_000_000)
     gateway = await connect(own_server, queue_memory_share=0.001)  # two entries of 4096 bytes
-    calls = [embed(gateway, rows=64), embed(gateway, rows=64)]
+    calls = [embed(gateway, rows=64, caller=n) for n in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(QueueFull, match="pass the limit of 2"):
         await embed(gateway, rows=64)
@@ -312,11 +317,8 @@ async def test_urgent_work_goes_first_and_the_rest_is_not_starved(
         )
 
     calls = [call("interactive") for _ in range(240)] + [call("batch") for _ in range(120)]
-    await until(lambda: length(embedded.url, tag) == 240)
-    await until(lambda: sum(gateway._held.depth.values()) == 360)
-    worker = QueueWorker(embedded.url, tag)
-    worker._max_rows = 8
-    with worker:
+    await until(lambda: gateway._held.depth.total() == 2 * WINDOW_WHILE_PACE_IS_UNKNOWN)
+    with QueueWorker(embedded.url, tag, max_rows=8) as worker:
         await asyncio.gather(*calls)
         late = call("batch")
         await late

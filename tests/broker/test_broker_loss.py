@@ -15,7 +15,7 @@ from tests.broker.waiting import until
 from tests.support.queue_worker import QueueWorker, text_row, vector_of
 from tests.support.valkey import kill_server, looking, server_pid
 
-# More than a worker reads at once.
+# More than a worker reads at once, and more than a gateway sends at once.
 ROWS = [text_row(number) for number in range(100)]
 RIGHT = [[Row(*vector_of(row))] for row in ROWS]
 
@@ -40,7 +40,7 @@ async def test_lost_data_is_sent_again(
             holding.set()
             released.wait(20)
 
-    with QueueWorker(own_server.url, tag, on_jobs=hold):
+    with QueueWorker(own_server.url, tag, max_rows=16, on_jobs=hold):
         calls = embed_all(gateway)
         await until(holding.is_set)
         stream = Keys(tag).requests("text", "interactive")

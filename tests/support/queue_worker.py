@@ -80,6 +80,7 @@ class QueueWorker:
         worker_id: str | None = None,
         timing: WorkerTiming = QUICK,
         ca_file: str | None = None,
+        max_rows: int | None = None,
         on_jobs: Callable[[list[Job]], None] = lambda jobs: None,
     ) -> None:
         self.worker_id = worker_id or uuid.uuid4().hex
@@ -92,7 +93,7 @@ class QueueWorker:
             timing=timing,
         )
         self.jobs: list[Job] = []
-        self._max_rows = MAX_ROWS[tower]
+        self._max_rows = max_rows or MAX_ROWS[tower]
         self._on_jobs = on_jobs
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self.run, daemon=True)

@@ -1,0 +1,93 @@
+"""Whether there is room for work: what could only fail later is refused at once, nobody gets everything."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from broker.errors import QueueFull, WouldBeLate
+from broker.held import Held, Waiting
+from broker.limits import GatewayLimits, fair_share
+from broker.sender import Sender
+
+# Of its time, a call may spend so much in the queue by prediction: those admitted for the last moment would
+# be computed and yet come late, half of them.
+PATIENCE = 0.75
+
+
+class Room:
+    def __init__(self, held: Held, sender: Sender, limits: GatewayLimits) -> None:
+        self._held, self._sender, self._limits = held, sender, limits
+        # Of the server; 0: no limit is known.
+        self.max_memory_bytes = 0
+        self._entries_of: Counter[tuple[str, str]] = Counter()
+        self._bytes_of: Counter[str] = Counter()
+
+    @property
+    def used_bytes(self) -> int:
+        """Payload bytes of the calls that are let in."""
+        return self._bytes_of.total()
+
+    @contextmanager
+    def hold(self, entries: list[Waiting], deadline_s: float) -> Iterator[None]:
+        """Room for one call's entries, all of one stream, while the block runs. Raises QueueFull."""
+        if not entries:
+            yield
+            return
+        stream, caller, size = entries[0].stream, entries[0].caller, _bytes(entries)
+        self._check_entries(entries)
+        self._check_bytes(stream, caller, size)
+        self._check_wait(entries, deadline_s)
+        self._entries_of[stream, caller] += len(entries)
+        self._bytes_of[caller] += size
+        try:
+            yield
+        finally:
+            self._entries_of[stream, caller] -= len(entries)
+            self._bytes_of[caller] -= size
+            if not self._entries_of[stream, caller]:
+                del self._entries_of[stream, caller]
+            if not self._bytes_of[caller]:
+                del self._bytes_of[caller]
+
+    def _check_entries(self, entries: list[Waiting]) -> None:
+        stream, asked = entries[0].stream, len(entries)
+        used, limit = self._sender.depth(stream), self._limits.queue_max_entries
+        if self.max_memory_bytes:
+            memory = int(self._limits.queue_memory_share * self.max_memory_bytes)
+            limit = min(limit, memory // max(1, _bytes(entries) // asked))
+        if used and used + asked > limit:
+            message = f"the queue holds {used} entries; {asked} more pass the limit of {limit}"
+            raise QueueFull(message, self._retry_after_s(stream))
+        own, share = self._entries_of[stream, entries[0].caller], fair_share(limit, used)
+        if own and own + asked > share:
+            message = (
+                f"{own} entries of the queue are this caller's; {asked} more pass its fair share of {share}"
+            )
+            raise QueueFull(message, self._retry_after_s(stream))
+
+    def _check_bytes(self, stream: str, caller: str, asked: int) -> None:
+        used, limit = self.used_bytes, self._limits.max_in_flight_bytes
+        if used and used + asked > limit:
+            message = f"{used} bytes are in flight; {asked} more pass the limit of {limit}"
+            raise QueueFull(message, self._retry_after_s(stream))
+        own, share = self._bytes_of[caller], fair_share(limit, used)
+        if own and own + asked > share:
+            message = f"{own} bytes in flight are this caller's; {asked} more pass its fair share of {share}"
+            raise QueueFull(message, self._retry_after_s(stream))
+
+    def _check_wait(self, entries: list[Waiting], deadline_s: float) -> None:
+        """What would be answered too late only keeps others waiting."""
+        before = self._sender.entries_before(entries)
+        wait_s = self._held.pace[entries[0].stream].wait_s(before + len(entries))
+        if wait_s > PATIENCE * deadline_s:
+            self._held.stats["hopeless"] += 1
+            message = f"about {wait_s:.1f} s of work waits and the deadline is in {deadline_s:.1f} s"
+            raise WouldBeLate(message, min(5.0, max(0.1, wait_s - PATIENCE * deadline_s)))
+
+    def _retry_after_s(self, stream: str) -> float:
+        """Half of what entries waited lately: by then the queue has room."""
+        return min(5.0, max(0.1, self._held.last_queue_us[stream] / 2e6))
+
+
+def _bytes(entries: list[Waiting]) -> int:
+    return sum(len(entry.payload) for entry in entries)
