@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export SIGLIP_MODEL ?= checkpoints/shapes
 
-.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench-latency bench-memory bench-model bench-loss bench-overload fuzz chaos clean
+.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench-latency bench-memory bench-model bench-loss bench-overload dashboard fuzz chaos clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 16
@@ -101,6 +101,9 @@ bench-loss: $(VENV)/.installed-run  ## Time and memory of the sigmoid loss, whol
 
 bench-overload: $(VENV)/.installed-dev  ## Goodput and waiting time above saturation, as a table and docs/overload.png
 	@$(BIN)/python -m benchmarks.overload --plot docs/overload.png
+
+dashboard: $(VENV)/.installed-dev  ## The Grafana dashboard's panels from a real Prometheus, as docs/dashboard.png
+	@$(BIN)/python -m benchmarks.dashboard
 
 SECONDS ?= 60
 fuzz: $(VENV)/.installed-dev  ## Hostile bytes for everything that reads bytes of strangers; SECONDS=60 for each target
