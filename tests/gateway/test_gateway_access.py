@@ -13,6 +13,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
+from broker.jobs import ROWS_PER_ENTRY
+from broker.sender import WINDOW_WHILE_PACE_IS_UNKNOWN
 from gateway import access
 from gateway.access import Access, Caller, peer_name, read_tokens
 from gateway.admission import Admission
@@ -246,6 +248,28 @@ async def test_reflection_can_be_off(start: Start, where: str, listed: bool) -> 
             assert b"siglip.v1.EmbeddingService" in await stream.read()
         else:
             assert await stream.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_one_callers_flood_does_not_keep_others_waiting(
+    start: Start, tokens: Path, text_worker: FakeWorker
+) -> None:
+    """Three hundred patient calls wait when another caller's call comes."""
+    async with (
+        start(token_file=str(tokens)) as served,
+        client_of(served, token=SECRET) as flooding,
+        client_of(served, token=OTHER, timeout_s=10) as other,
+    ):
+        text_worker.pause()
+        flood = [asyncio.create_task(flooding.embed_texts([f"flood {n}"], timeout_s=30)) for n in range(300)]
+        await until(lambda: served.gateway.parts.admission.rows == 300)
+        call = asyncio.create_task(other.embed_texts(["only this"]))
+        await until(lambda: served.gateway.parts.admission.rows == 301)
+        text_worker.resume()
+        await call
+        await asyncio.gather(*flood)
+    tokenized, _ = served.served.tokenizer.encode_batch(["only this"], served.served.text_length)
+    turn = text_worker.rows.index(tokenized[0].astype("<i4").tobytes())
+    assert turn <= WINDOW_WHILE_PACE_IS_UNKNOWN + 2 * ROWS_PER_ENTRY["text"]
 
 
 def hold(admission: Admission, stack: Any, name: str, rows: int) -> bool:

@@ -132,7 +132,7 @@ class Queue:
         self.others += self.silent
         return self.others
 
-    async def embed(self, *arguments: Any, deadline_s: float) -> Answer:
+    async def embed(self, *arguments: Any, deadline_s: float, caller: str) -> Answer:
         self.sent.append(arguments)
         if self.silent:
             raise DeadlineExceeded("late")
