@@ -20,8 +20,8 @@ from benchmarks import machine
 from benchmarks.model_alone import ModelAlone, Tower
 from benchmarks.pictures import photo
 from examples.local_service import local_service
-from siglip_cli.programs import cores
 from siglip_client import Client, Embeddings, Timing
+from siglip_settings.cores import usable_cores
 from tests.support.checkpoints import write_tiny_checkpoint
 
 BAR_MS = 4.0
@@ -45,7 +45,7 @@ class Measured:
 
 def main() -> int:
     arguments = parse_arguments()
-    threads = arguments.threads or max(1, cores() // 2)
+    threads = arguments.threads or max(1, usable_cores() // 2)
     print(machine.describe())
     with tempfile.TemporaryDirectory(prefix="siglip-benchmark-") as temporary:
         folder = arguments.model or write_tiny_checkpoint(Path(temporary) / "tiny")

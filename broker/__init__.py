@@ -30,7 +30,8 @@ from broker.jobs import (
     WorkerInfo,
 )
 from broker.keys import model_tag
-from broker.limits import GatewayLimits, fair_share
+from broker.limits import PATIENCE, GatewayLimits, fair_share
+from broker.line import Line
 from broker.permissions import denied_commands
 from broker.timing import WorkerTiming
 from broker.view import DeadLetter, ModelView, QueueView, ServerView, TowerView
@@ -38,6 +39,7 @@ from broker.worker import WorkerBroker
 
 __all__ = [
     "JOB_CLASSES",
+    "PATIENCE",
     "Answer",
     "BrokerError",
     "BrokerUnavailable",
@@ -51,6 +53,7 @@ __all__ = [
     "Job",
     "JobClass",
     "JobResult",
+    "Line",
     "ModelView",
     "NoWorkers",
     "QueueFull",

@@ -106,6 +106,11 @@ class Held:
             self.pace[entry.stream].observe(entry.ahead, time.monotonic() - entry.confirmed_s)
         entry.answer.set_result(reply)
 
+    def gave_up(self, entry: Waiting) -> None:
+        """It was sent, and nobody waits for its answer any more: with live workers, that tells their pace."""
+        if entry.ahead and not entry.resent and self.outage is None and self.workers.get(entry.tower):
+            self.pace[entry.stream].observe_unanswered(entry.ahead, time.monotonic() - entry.confirmed_s)
+
     def fail(self, entries: list[Waiting], make_error: Callable[[], BrokerError]) -> None:
         """Ends the waiting for these entries; each gets an error of its own, raised in its own place."""
         for entry in entries:

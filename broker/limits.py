@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 GREED = 4
+# Of its time, a call may wait so much by prediction: those admitted for the last moment would be computed and
+# yet come late, half of them.
+PATIENCE = 0.75
 
 
 def fair_share(limit: int, used: int) -> int:

@@ -1,71 +1,81 @@
-"""Entries of one stream that wait in the gateway. Callers take turns: a flood delays its own caller most."""
+"""What waits in a gateway, for one thing. Callers take turns, so a flood delays its own caller most."""
 
 import math
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
-from broker.held import Waiting
-from broker.jobs import ROWS_PER_ENTRY, Tower
+
+class InLine(Protocol):
+    """`rows`: its share of a turn. Told apart by identity."""
+
+    @property
+    def caller(self) -> str: ...
+    @property
+    def rows(self) -> int: ...
+
+
+Item = TypeVar("Item", bound=InLine)
 
 
 @dataclass(slots=True)
-class _Caller:
-    entries: dict[bytes, Waiting] = field(default_factory=dict)
+class _Caller(Generic[Item]):
+    items: dict[Item, None] = field(default_factory=dict)
     rows: int = 0
 
 
-class Line:
-    """Round robin over callers. A turn is at most so many rows as the tower's largest entry has."""
+class Line(Generic[Item]):
+    """Round robin over callers. A turn is at most `turn_rows` rows; no item may have more."""
 
-    def __init__(self, tower: Tower) -> None:
-        self.tower = tower
-        self._turn_rows = ROWS_PER_ENTRY[tower]
+    def __init__(self, turn_rows: int) -> None:
+        self._turn_rows = turn_rows
         # The first has its turn, and so many rows of it left.
-        self._callers: dict[str, _Caller] = {}
-        self._left_rows = self._turn_rows
-        self._entries = 0
+        self._callers: dict[str, _Caller[Item]] = {}
+        self._left_rows = turn_rows
+        self._items = 0
 
     def __len__(self) -> int:
-        return self._entries
+        return self._items
 
-    def add(self, entry: Waiting) -> None:
-        """Behind its caller's other entries."""
-        caller = self._callers.setdefault(entry.caller, _Caller())
-        caller.entries[entry.job_id] = entry
-        caller.rows += entry.rows
-        self._entries += 1
+    def add(self, item: Item) -> None:
+        """Behind its caller's other items."""
+        caller = self._callers.setdefault(item.caller, _Caller())
+        caller.items[item] = None
+        caller.rows += item.rows
+        self._items += 1
 
-    def remove(self, entry: Waiting) -> None:
+    def remove(self, item: Item) -> None:
         """It need not be here."""
-        caller = self._callers.get(entry.caller)
-        if caller is None or caller.entries.pop(entry.job_id, None) is None:
+        caller = self._callers.get(item.caller)
+        if caller is None or item not in caller.items:
             return
-        caller.rows -= entry.rows
-        self._entries -= 1
-        if not caller.entries:
-            if next(iter(self._callers)) == entry.caller:
+        del caller.items[item]
+        caller.rows -= item.rows
+        self._items -= 1
+        if not caller.items:
+            if next(iter(self._callers)) == item.caller:
                 self._left_rows = self._turn_rows
-            del self._callers[entry.caller]
+            del self._callers[item.caller]
 
-    def pop(self) -> Waiting | None:
+    def pop(self) -> Item | None:
         """The next one; None when nothing waits."""
         while self._callers:
             name, caller = next(iter(self._callers.items()))
-            entry = next(iter(caller.entries.values()))
-            if entry.rows <= self._left_rows:
-                self._left_rows -= entry.rows
-                self.remove(entry)
-                return entry
+            item = next(iter(caller.items))
+            if item.rows <= self._left_rows:
+                self._left_rows -= item.rows
+                self.remove(item)
+                return item
             self._callers[name] = self._callers.pop(name)
             self._left_rows = self._turn_rows
         return None
 
     def ahead(self, name: str, rows: int) -> int:
-        """How many entries go before further `rows` of this caller: its own and, in as many turns, others."""
-        own = self._callers.get(name) or _Caller()
+        """How many items go before further `rows` of this caller: its own and, in as many turns, others'."""
+        own = self._callers.get(name) or _Caller[Item]()
         turns = math.ceil((own.rows + rows) / self._turn_rows)
         others = (caller for other, caller in self._callers.items() if other != name)
-        return len(own.entries) + sum(self._sent_in(turns, caller) for caller in others)
+        return len(own.items) + sum(self._served_in(turns, caller) for caller in others)
 
-    def _sent_in(self, turns: int, caller: _Caller) -> int:
+    def _served_in(self, turns: int, caller: _Caller[Item]) -> int:
         share = min(1.0, turns * self._turn_rows / caller.rows)
-        return math.ceil(share * len(caller.entries))
+        return math.ceil(share * len(caller.items))

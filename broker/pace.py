@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 # Of what was seen earlier, at each new entry: about the last fifty count.
 FORGETTING = 0.98
-# A shorter queue says nothing about a longer one: workers take larger batches when more waits.
-MIN_ENTRIES = 8
 
 
 @dataclass(slots=True)
@@ -20,11 +18,14 @@ class Pace:
         self._seconds = self._seconds * FORGETTING + took_s
         self._entries = self._entries * FORGETTING + ahead
 
+    def observe_unanswered(self, ahead: int, waited_s: float) -> None:
+        """One was given up: that the queue is slower than it was thought to be is worth knowing, no more."""
+        if waited_s > self.wait_s(ahead):
+            self.observe(ahead, waited_s)
+
     def wait_s(self, entries: int) -> float:
         """How long the last of so many will take; 0 where that cannot be told."""
-        if entries < MIN_ENTRIES or not self._entries:
-            return 0.0
-        return entries * self._seconds / self._entries
+        return entries * self._seconds / self._entries if self._entries else 0.0
 
     def entries_in(self, seconds: float) -> int:
         """How many are done in that time; 0 where that cannot be told."""

@@ -6,12 +6,8 @@ from contextlib import contextmanager
 
 from broker.errors import QueueFull, WouldBeLate
 from broker.held import Held, Waiting
-from broker.limits import GatewayLimits, fair_share
+from broker.limits import PATIENCE, GatewayLimits, fair_share
 from broker.sender import Sender
-
-# Of its time, a call may spend so much in the queue by prediction: those admitted for the last moment would
-# be computed and yet come late, half of them.
-PATIENCE = 0.75
 
 
 class Room:
@@ -76,8 +72,10 @@ class Room:
             raise QueueFull(message, self._retry_after_s(stream))
 
     def _check_wait(self, entries: list[Waiting], deadline_s: float) -> None:
-        """What would be answered too late only keeps others waiting."""
+        """What would be answered too late only keeps others waiting. Where nothing waits, one finds out."""
         before = self._sender.entries_before(entries)
+        if not before:
+            return
         wait_s = self._held.pace[entries[0].stream].wait_s(before + len(entries))
         if wait_s > PATIENCE * deadline_s:
             self._held.stats["hopeless"] += 1

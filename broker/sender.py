@@ -16,6 +16,7 @@ from redis.exceptions import OutOfMemoryError
 from broker.connection import AWAY
 from broker.errors import BrokerError, QueueFull
 from broker.held import Held, Waiting, wait_for_event
+from broker.jobs import ROWS_PER_ENTRY, Tower
 from broker.keys import HEADER_FIELD, PAYLOAD_FIELD
 from broker.line import Line
 
@@ -42,7 +43,8 @@ class Sender:
         self._client = client
         self._held = held
         self._explain = explain
-        self._lines: dict[str, Line] = {}
+        self._lines: dict[str, Line[Waiting]] = {}
+        self._tower_of: dict[str, Tower] = {}
         self._removals: list[tuple[str, bytes]] = []
         # Something unforeseen goes wrong, time after time; said once.
         self._failing = False
@@ -78,6 +80,7 @@ class Sender:
             self._line(entry).remove(entry)
             entry.answer.cancel()
             if entry.entry_id is not None:
+                self._held.gave_up(entry)
                 self._removals.append((entry.stream, entry.entry_id))
         self.wake()
 
@@ -101,13 +104,14 @@ class Sender:
                 if await wait_for_event(self._held.closing, RETRY_S):
                     return
 
-    def _line(self, entry: Waiting) -> Line:
-        return self._lines.setdefault(entry.stream, Line(entry.tower))
+    def _line(self, entry: Waiting) -> Line[Waiting]:
+        self._tower_of[entry.stream] = entry.tower
+        return self._lines.setdefault(entry.stream, Line(ROWS_PER_ENTRY[entry.tower]))
 
     def _room(self, stream: str) -> int:
         """How many entries may be sent now."""
         held, line = self._held, self._lines[stream]
-        workers = max(1, len(held.workers.get(line.tower, ())))
+        workers = max(1, len(held.workers.get(self._tower_of[stream], ())))
         own = held.count[stream] - len(line)
         most = held.pace[stream].entries_in(WINDOW_S) or WINDOW_WHILE_PACE_IS_UNKNOWN
         return max(most - held.depth[stream], WINDOW_AT_LEAST * workers - own)

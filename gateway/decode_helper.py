@@ -5,6 +5,7 @@ It reads a length and that many bytes, and answers a kind, a length and that man
 are none. It ends when the gateway does. Never imported by the gateway.
 """
 
+import ctypes
 import json
 import resource
 import signal
@@ -13,23 +14,33 @@ import struct
 import sys
 from pathlib import Path
 
-from gateway.decoding import FAILED, PIXELS, REFUSED, DecoderSettings, receive
+from gateway.decoding import FAILED, PIXELS, READY, REFUSED, DecoderSettings, receive
 from gateway.memory import return_freed_memory
 from gateway.quiet import silence_libtiff
 from siglip_model.image_processing import ImageError, ImageLimits, decode
 
+PR_SET_PDEATHSIG = 1
+
 
 def main(fd: int, settings: DecoderSettings) -> None:
+    die_with_the_gateway()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the gateway decides
     return_freed_memory()
     silence_libtiff()
     limit_memory(settings.max_memory_bytes)
     limits = ImageLimits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
     with socket.socket(fileno=fd) as gateway:
+        gateway.sendall(READY)
         while length := receive(gateway, 8):
             kind, answer = answer_to(receive(gateway, *struct.unpack("<Q", length)), limits, settings)
             gateway.sendall(struct.pack("<BQ", kind, len(answer)))
             gateway.sendall(answer)
+
+
+def die_with_the_gateway() -> None:
+    """Even while a decoder loops. Elsewhere than on Linux it ends when it next reads or writes."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def limit_memory(more_bytes: int) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 PIXELS, REFUSED, FAILED = range(3)  # kinds of answers
 ANSWER_BYTES = 9  # kind and length
+READY = b"!"  # said once, before the first picture
 
 
 @dataclass(frozen=True)

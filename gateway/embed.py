@@ -62,7 +62,7 @@ class Embedder:
 
     async def images(self, images: Sequence[bytes], call: Call) -> Embedded:
         start = time.monotonic()
-        rows = await self._decoders.decode_all(images)
+        rows = await self._decoders.decode_all(images, call.caller.name, call.left_s())
         decode_us = microseconds_since(start)
         shape = (3, self._model.image_size, self._model.image_size)
         return self._counted("vision", await self._run("vision", rows, shape, "uint8", decode_us, call))

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable, Collection
@@ -37,6 +36,7 @@ from gateway.tokens import TokenPool
 from gateway.zero_shot import ZeroShotService
 from siglip_metrics import Page, PageError, new_registry
 from siglip_settings import GatewaySettings, Tower
+from siglip_settings.cores import usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -206,7 +206,7 @@ def _assemble(
     settings: GatewaySettings, model: ServedModel, broker: GatewayBroker, metrics: Metrics
 ) -> tuple[Parts, DecodePool]:
     tokens = TokenPool(model.tokenizer, model.text_length, settings.max_text_bytes)
-    count = settings.decode_processes or os.cpu_count() or 1
+    count = settings.decode_processes or usable_cores()
     helpers = Helpers(_decoder(settings, model), count, settings.max_decode_s)
     decoders = DecodePool(helpers, count, on_close=helpers.close)
     embedder = Embedder(model, broker, tokens, decoders, metrics)

@@ -14,6 +14,7 @@ from siglip_settings import (
     WorkerSettings,
     settings_of,
 )
+from siglip_settings.cores import usable_cores
 from siglip_settings.fields import PREFIX
 
 ADDRESS_FILE = "address"
@@ -54,7 +55,7 @@ def worker_programs(setup: Setup) -> list[Program]:
     """The workers of all served towers; unless told otherwise they share the cores evenly."""
     settings = setup.settings
     counts = {tower: worker_count(settings, tower) for tower in settings.served_towers}
-    threads = settings.threads or max(1, cores() // max(1, sum(counts.values())))
+    threads = settings.threads or max(1, usable_cores() // max(1, sum(counts.values())))
     command = [*_SIGLIP, "worker", "--end-with-stdin", "--tower"]
     named = [(tower, number) for tower, count in counts.items() for number in range(1, count + 1)]
     return [
@@ -79,13 +80,6 @@ def check_workers(settings: ServeSettings) -> None:
                 f"--{tower}-workers is 0, but --towers is {settings.towers}; "
                 "workers elsewhere can only join through a --redis-url"
             )
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _environ(cls: type, setup: Setup, **changed: object) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Chooses device, dtype, attention and threads from the settings and what the machine has."""
 
-import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -8,6 +7,7 @@ import torch
 
 from siglip_model.attention import FLASH, FLASH_DTYPES, choose_attention
 from siglip_settings import WorkerSettings
+from siglip_settings.cores import usable_cores
 from workers.errors import SetupError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -31,7 +31,9 @@ def choose(settings: WorkerSettings) -> Compute:
     """Raises SetupError when the device is unknown or absent."""
     device = _device(settings.device)
     dtype = _dtype(settings.dtype, device)
-    return Compute(device, dtype, _attention(settings.attention, dtype, device), settings.threads or _cores())
+    return Compute(
+        device, dtype, _attention(settings.attention, dtype, device), settings.threads or usable_cores()
+    )
 
 
 def apply_threads(threads: int) -> None:
@@ -86,8 +88,3 @@ def _attention(name: str, dtype: torch.dtype, device: torch.device) -> str:
     if chosen == FLASH and find_spec("flash_attn") is None:
         raise SetupError(f"--attention is {FLASH}, and the flash-attn package is not installed here")
     return chosen
-
-
-def _cores() -> int:
-    # Not os.cpu_count(): a container or taskset may allow fewer than the machine has.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from siglip_cli.doctor.findings import Finding
-from siglip_cli.programs import cores
+from siglip_settings.cores import usable_cores
 
 FEW_FILES = 1024
 
@@ -30,7 +30,7 @@ def _device() -> Finding:
     import torch
 
     if not torch.cuda.is_available():
-        kind = "mps" if torch.backends.mps.is_available() else f"cpu, {cores()} cores"
+        kind = "mps" if torch.backends.mps.is_available() else f"cpu, {usable_cores()} cores"
         return Finding("ok", "device", f"{kind}; torch {torch.__version__} sees no CUDA device")
     try:
         free, total = torch.cuda.mem_get_info()

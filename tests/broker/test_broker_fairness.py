@@ -29,7 +29,7 @@ def waiting(caller: str, number: int, rows: int = TURN) -> Waiting:
     return Waiting(job_id, "text", "stream", caller, b"", b"", rows, asyncio.Future())
 
 
-async def order(line: Line) -> str:
+async def order(line: Line[Waiting]) -> str:
     names = []
     while entry := line.pop():
         names.append(entry.job_id.decode())
@@ -37,7 +37,7 @@ async def order(line: Line) -> str:
 
 
 async def test_callers_take_turns() -> None:
-    line = Line("text")
+    line = Line[Waiting](TURN)
     for entry in [waiting("a", n) for n in range(4)] + [waiting("b", 0), waiting("c", 0), waiting("c", 1)]:
         line.add(entry)
     assert len(line) == 7
@@ -46,7 +46,7 @@ async def test_callers_take_turns() -> None:
 
 
 async def test_a_turn_is_a_number_of_rows_not_of_entries() -> None:
-    line = Line("text")
+    line = Line[Waiting](TURN)
     for n in range(3):
         line.add(waiting("big", n))
     for n in range(6):
@@ -55,7 +55,7 @@ async def test_a_turn_is_a_number_of_rows_not_of_entries() -> None:
 
 
 async def test_who_leaves_gives_the_turn_away_and_a_new_one_is_whole() -> None:
-    line = Line("text")
+    line = Line[Waiting](TURN)
     first, second = waiting("a", 0, rows=TURN // 2), waiting("a", 1, rows=TURN // 2)
     other = waiting("b", 0)
     for entry in (first, second, other):
@@ -67,7 +67,7 @@ async def test_who_leaves_gives_the_turn_away_and_a_new_one_is_whole() -> None:
 
 
 async def test_how_many_go_before() -> None:
-    line = Line("text")
+    line = Line[Waiting](TURN)
     assert line.ahead("a", TURN) == 0
     for n in range(100):
         line.add(waiting("flood", n))

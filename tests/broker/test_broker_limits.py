@@ -18,7 +18,7 @@ from broker import (
 )
 from broker.clock import ServerClock
 from broker.keys import Keys
-from broker.pace import MIN_ENTRIES, Pace
+from broker.pace import Pace
 from broker.sender import WINDOW_WHILE_PACE_IS_UNKNOWN
 from tests.broker.conftest import Connect
 from tests.broker.entries import add
@@ -271,14 +271,24 @@ def test_pace_is_learned_from_longer_queues_most() -> None:
     pace = Pace()
     assert pace.wait_s(1000) == 0  # nothing is known
     pace.observe(1, 0.05)
-    assert pace.wait_s(MIN_ENTRIES - 1) == 0
     assert pace.wait_s(10) == pytest.approx(0.5)
+    assert pace.entries_in(1) == 20
     for _ in range(200):
         pace.observe(100, 1.0)  # batches fill: a hundredth of a second each
     assert pace.wait_s(500) == pytest.approx(5, rel=0.01)
     for _ in range(400):
         pace.observe(100, 4.0)
     assert pace.wait_s(500) == pytest.approx(20, rel=0.01)
+
+
+def test_what_was_given_up_tells_of_slowness_only() -> None:
+    pace = Pace()
+    pace.observe(10, 1.0)
+    pace.observe_unanswered(10, 0.1)  # cancelled early
+    assert pace.wait_s(10) == pytest.approx(1.0)
+    for _ in range(300):
+        pace.observe_unanswered(10, 5.0)  # timed out
+    assert pace.wait_s(10) == pytest.approx(5.0, rel=0.01)
 
 
 async def test_what_would_be_late_is_refused_at_once(

@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,10 +38,11 @@ def helpers() -> Iterator[Helpers]:
 
 
 def the_only(helpers: Helpers) -> Helper:
-    """Idle now; put back at once."""
+    """Idle now, and ready; put back at once."""
     helper = helpers._free.get()
     helpers._free.put(helper)
     assert helper
+    helper._wait_until_ready()
     return helper
 
 
@@ -101,7 +103,8 @@ def test_one_that_hangs_is_replaced() -> None:
             with pytest.raises(DecoderFailed, match=r"not decoded within 0\.3 s \(max_decode_s\)"):
                 helpers(image)
             if (helper := helpers._free.get()) is None:
-                helper = Helper.start(SETTINGS)
+                helper = helpers._start()
+                helper._wait_until_ready()
             os.kill(helper.process.pid, signal.SIGSTOP)
             helpers._free.put(helper)
         assert not alive(hung.pid)
@@ -154,6 +157,67 @@ def test_closing_leaves_no_process(helpers: Helpers) -> None:
     helpers.close()
     helpers.close()
     assert not alive(pid)
+
+
+def test_a_short_time_for_decoding_is_not_spent_on_the_start() -> None:
+    helpers = Helpers(SETTINGS, 1, timeout_s=0.15)
+    assert helpers(picture(1))
+    helpers.close()
+
+
+def test_closing_does_not_wait_for_one_that_hangs() -> None:
+    helpers = Helpers(SETTINGS, 1, timeout_s=600)
+    pool = DecodePool(helpers, 1, on_close=helpers.close)
+    os.kill(the_only(helpers).process.pid, signal.SIGSTOP)
+
+    async def decode_and_close() -> list[bytes | ItemFailure]:
+        call = asyncio.create_task(pool.decode_all([picture(1)]))
+        await asyncio.sleep(0)
+        pool.close()
+        return await call
+
+    (row,) = asyncio.run(asyncio.wait_for(decode_and_close(), 20))
+    assert isinstance(row, ItemFailure) and "stopping" in row.message
+
+
+def test_they_know_no_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGLIP_REDIS_URL", "redis://user:secret@host")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    helpers = Helpers(SETTINGS, 1, timeout_s=30)
+    environ = Path(f"/proc/{the_only(helpers).process.pid}/environ")
+    assert not environ.exists() or (b"secret" not in (read := environ.read_bytes()) and b"PATH=" in read)
+    helpers.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [(0, bytes(9)), (0, bytes(3 * 24 * 24 + 1)), (1, b"{"), (1, b'["not a word", "x"]'), (9, b"")],
+)
+def test_answers_that_no_decoder_gives_end_it(
+    helpers: Helpers, monkeypatch: pytest.MonkeyPatch, kind: int, answer: bytes
+) -> None:
+    spoilt = the_only(helpers)
+    answers = iter([struct.pack("<BQ", kind, len(answer)), answer])
+    monkeypatch.setattr(spoilt, "_receive", lambda count, end_s: next(answers))
+    assert helpers(picture(1)) == decode(picture(1), LIMITS, (24, 24)).tobytes()
+    assert not alive(spoilt.process.pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it ends when it next reads")
+def test_one_that_loops_ends_with_the_gateway_too() -> None:
+    code = (
+        "import os, signal, time\n"
+        "from tests.gateway.test_gateway_helpers import SETTINGS, Helpers, the_only\n"
+        "pid = the_only(Helpers(SETTINGS, 1, 9)).process.pid\n"
+        "os.kill(pid, signal.SIGSTOP)\n"  # it will never see that its socket is closed
+        "print(pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    wait_until(lambda: not alive(pid))
 
 
 def test_they_end_with_the_gateway(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 
 import grpc
 import pytest
 from siglip.v1 import embedding_pb2, model_pb2, zero_shot_pb2
 
-from broker import EmbeddedServer
+from broker import EmbeddedServer, WouldBeLate
 from gateway.access import Caller
 from gateway.admission import Admission
 from gateway.decode_pool import DecodePool
@@ -200,6 +201,74 @@ async def test_small_calls_do_not_wait_behind_large_ones() -> None:
     await asyncio.gather(large, small)
     pool.close()
     assert order.index(b"small") <= 3
+
+
+async def test_one_callers_pictures_do_not_keep_anothers_waiting() -> None:
+    order: list[bytes] = []
+    release = threading.Event()
+
+    def decode(image: bytes) -> bytes:
+        assert release.wait(10)
+        order.append(image)
+        return image
+
+    pool = DecodePool(decode, threads=1)
+    flood = [asyncio.ensure_future(pool.decode_all([b"flood"] * 3, "flood")) for _ in range(20)]
+    await asyncio.sleep(0)
+    other = asyncio.ensure_future(pool.decode_all([b"other"], "other"))
+    await asyncio.sleep(0)
+    release.set()
+    await asyncio.gather(*flood, other)
+    pool.close()
+    assert order.index(b"other") <= 3
+
+
+async def test_decoding_that_would_be_late_is_refused_at_once() -> None:
+    release = threading.Event()
+
+    def decode(image: bytes) -> bytes:
+        assert image == b"warm" or release.wait(10)
+        time.sleep(0.02)
+        return image
+
+    pool = DecodePool(decode, threads=1)
+    await pool.decode_all([b"warm"] * 3)
+    waiting = [asyncio.ensure_future(pool.decode_all([b"image"], "flood", 60)) for _ in range(50)]
+    await asyncio.sleep(0)
+    with pytest.raises(WouldBeLate, match=r"would take about \d\.\d s and the deadline is in 0\.5 s"):
+        await pool.decode_all([b"image"], "flood", 0.5)
+    # Another caller's turn comes sooner.
+    other = asyncio.ensure_future(pool.decode_all([b"image"], "other", 0.5))
+    await asyncio.sleep(0)
+    assert not other.done()
+    release.set()
+    await asyncio.gather(*waiting, other)
+    assert await pool.decode_all([b"image"], "flood", 0.001) == [b"image"]  # nothing waits: one finds out
+    pool.close()
+
+
+async def test_a_cancelled_picture_keeps_its_slot_until_it_is_decoded() -> None:
+    """Else calls that are sent and cancelled would pile up their bytes behind the threads."""
+    begun: list[bytes] = []
+    release = threading.Event()
+
+    def decode(image: bytes) -> bytes:
+        begun.append(image)
+        assert release.wait(10)
+        return image
+
+    pool = DecodePool(decode, threads=1)
+    for number in range(40):
+        call = asyncio.ensure_future(pool.decode_all([b"%d" % number]))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+    assert pool._threads._work_queue.qsize() <= 1 and not len(pool._line)
+    release.set()
+    assert await pool.decode_all([b"last"]) == [b"last"]
+    pool.close()
+    assert begun == [b"0", b"1", b"last"]
 
 
 async def test_a_decoder_that_breaks_fails_one_image(caplog: pytest.LogCaptureFixture) -> None:
