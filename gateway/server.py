@@ -47,6 +47,9 @@ MODEL = "siglip.v1.ModelService"
 # What the costliest format, WebP, takes for a pixel, and room for everything else.
 DECODER_BYTES_PER_PIXEL = 20
 DECODER_BYTES = 256 << 20
+MAX_CALLS_OF_A_CONNECTION = 256
+# What a caller has beyond the longest call to read its reply on a connection that ends.
+GRACE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +242,10 @@ def _server(
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_send_message_length", -1),
-            ("grpc.max_concurrent_streams", 1024),
+            ("grpc.max_concurrent_streams", MAX_CALLS_OF_A_CONNECTION),
+            # Replies that nobody reads are held by gRPC, outside all our limits: until the connection ends.
+            ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
+            ("grpc.max_connection_age_grace_ms", round((settings.max_deadline_s + GRACE_S) * 1000)),
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_permit_without_calls", 1),
             # The default of five minutes punishes clients that ping to keep their connection.

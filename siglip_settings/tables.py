@@ -129,6 +129,12 @@ class GatewaySettings(ModelSettings, RedisSettings, ProcessSettings):
     max_deadline_s: float = setting(
         60.0, unit="s", minimum=0.001, help="Longest time of a call; longer or absent deadlines become this."
     )
+    max_connection_age_s: float = setting(
+        600.0,
+        unit="s",
+        minimum=0.001,
+        help="Connections are renewed after this time, without failing calls: balancers spread them anew.",
+    )
     max_in_flight_rows: int = setting(
         8192, unit="rows", minimum=1, help="Texts and images accepted and not yet answered, per gateway."
     )

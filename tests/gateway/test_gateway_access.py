@@ -253,17 +253,17 @@ async def test_reflection_can_be_off(start: Start, where: str, listed: bool) -> 
 async def test_one_callers_flood_does_not_keep_others_waiting(
     start: Start, tokens: Path, text_worker: FakeWorker
 ) -> None:
-    """Three hundred patient calls wait when another caller's call comes."""
+    """Two hundred and forty patient calls wait when another caller's call comes."""
     async with (
         start(token_file=str(tokens)) as served,
         client_of(served, token=SECRET) as flooding,
         client_of(served, token=OTHER, timeout_s=10) as other,
     ):
         text_worker.pause()
-        flood = [asyncio.create_task(flooding.embed_texts([f"flood {n}"], timeout_s=30)) for n in range(300)]
-        await until(lambda: served.gateway.parts.admission.rows == 300)
+        flood = [asyncio.create_task(flooding.embed_texts([f"flood {n}"], timeout_s=30)) for n in range(240)]
+        await until(lambda: served.gateway.parts.admission.rows == 240)
         call = asyncio.create_task(other.embed_texts(["only this"]))
-        await until(lambda: served.gateway.parts.admission.rows == 301)
+        await until(lambda: served.gateway.parts.admission.rows == 241)
         text_worker.resume()
         await call
         await asyncio.gather(*flood)

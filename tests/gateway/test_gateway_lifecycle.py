@@ -159,6 +159,28 @@ async def test_draining_answers_what_was_accepted_and_nothing_more(
         await asyncio.wait_for(stopping, 5)
 
 
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux lists connections there")
+async def test_connections_are_renewed_and_no_call_notices(
+    start: Start, workers: dict[str, FakeWorker]
+) -> None:
+    """A bare stub, which does not try again."""
+    async with start(max_connection_age_s=0.2) as served:
+        seen, began_s = set[str](), time.monotonic()
+        connected = served.channel.unary_unary("/siglip.v1.EmbeddingService/EmbedTexts")
+        while len(seen) < 3:
+            assert time.monotonic() - began_s < 20
+            await asyncio.gather(*(connected(TEXTS.SerializeToString()) for _ in range(8)))
+            await served.embedding.EmbedTexts(TEXTS)
+            seen |= peers_of(served.gateway.port)
+
+
+def peers_of(port: int) -> set[str]:
+    """Ports of the clients that are connected to this one."""
+    tables = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]  # gRPC listens on sockets of both kinds
+    rows = [line.split()[1:4] for table in tables for line in table.read_text().splitlines()[1:]]
+    return {there for here, there, state in rows if here.endswith(f":{port:04X}") and state == "01"}
+
+
 async def test_a_used_port_is_one_clear_line(
     service: Served, start: Start, capfd: pytest.CaptureFixture[str]
 ) -> None:
