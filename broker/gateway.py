@@ -142,14 +142,16 @@ class GatewayBroker:
         *,
         deadline_s: float,
         job_class: JobClass = "interactive",
+        trace_context: str = "",
     ) -> Answer:
         """Vectors of `rows`, each the C-ordered little-endian bytes of `row_shape` and `dtype`.
 
-        `deadline_s` is the time left. Raises QueueFull, NoWorkers, DeadlineExceeded, BrokerUnavailable or
+        `deadline_s` is the time left; workers get `trace_context` as it is.
+        Raises QueueFull, NoWorkers, DeadlineExceeded, BrokerUnavailable or
         FingerprintMismatch; a failure of single rows is in the answer. Cancelled, the work is withdrawn.
         """
         self._check_rows(tower, rows, row_shape, dtype)
-        entries = self._split(tower, rows, row_shape, deadline_s, job_class)
+        entries = self._split(tower, rows, row_shape, deadline_s, job_class, trace_context)
         self._admit(tower, entries, deadline_s)
         self._in_flight_bytes += (size := sum(len(entry.payload) for entry in entries))
         self._held.entries.update((entry.job_id, entry) for entry in entries)
@@ -203,7 +205,8 @@ class GatewayBroker:
 
     @property
     def stats(self) -> Counter[str]:
-        """Counters since the start: duplicates, deadlines, hopeless, losses, readded, unreadable_replies."""
+        """Counters since the start: deadlines, duplicates, hopeless, losses, readded, unreadable_replies,
+        withdrawn_waiting, withdrawn_in_work."""
         return self._held.stats.copy()
 
     async def close(self) -> None:
@@ -258,15 +261,22 @@ class GatewayBroker:
         row_shape: tuple[int, ...],
         deadline_s: float,
         job_class: JobClass,
+        trace_context: str,
     ) -> list[Waiting]:
         step = ROWS_PER_ENTRY[tower]
         deadline_ms = int(self._clock.now_ms() + deadline_s * 1000)
         stream = self._keys.requests(tower, job_class)
         chunks = [rows[i : i + step] for i in range(0, len(rows), step)]
-        return [self._entry(tower, stream, chunk, row_shape, deadline_ms) for chunk in chunks]
+        return [self._entry(tower, stream, chunk, row_shape, deadline_ms, trace_context) for chunk in chunks]
 
     def _entry(
-        self, tower: Tower, stream: str, rows: Sequence[bytes], row_shape: tuple[int, ...], deadline_ms: int
+        self,
+        tower: Tower,
+        stream: str,
+        rows: Sequence[bytes],
+        row_shape: tuple[int, ...],
+        deadline_ms: int,
+        trace_context: str,
     ) -> Waiting:
         job_id = os.urandom(16)
         header = wire.pack_header(
@@ -276,6 +286,7 @@ class GatewayBroker:
             dtype=DTYPE_OF[tower],
             shape=(len(rows), *row_shape),
             deadline_ms=max(0, deadline_ms),
+            trace_context=trace_context,
         )
         answer = asyncio.get_running_loop().create_future()
         return Waiting(job_id, tower, stream, header, b"".join(rows), len(rows), answer)
@@ -301,7 +312,7 @@ class GatewayBroker:
         if wait_s > PATIENCE * deadline_s:
             self._held.stats["hopeless"] += 1
             message = f"about {wait_s:.1f} s of work waits and the deadline is in {deadline_s:.1f} s"
-            raise WouldBeLate(message, min(5.0, max(0.1, wait_s - PATIENCE * deadline_s)))
+            raise WouldBeLate(message, min(5.0, max(0.1, wait_s - PATIENCE * deadline_s)), "predicted_wait")
 
     def _admit_size(self, entries: list[Waiting]) -> None:
         stream, size = entries[0].stream, sum(len(entry.payload) for entry in entries)
@@ -311,11 +322,12 @@ class GatewayBroker:
             limit = min(limit, room // max(1, size // len(entries)))
         if depth and depth + len(entries) > limit:
             message = f"the queue holds {depth} entries; {len(entries)} more pass the limit of {limit}"
-            raise QueueFull(message, self._retry_after_s(stream))
+            wall = "queue_memory" if limit < self._limits.queue_max_entries else "queue_entries"
+            raise QueueFull(message, self._retry_after_s(stream), wall)
         in_flight, most = self._in_flight_bytes, self._limits.max_in_flight_bytes
         if in_flight and in_flight + size > most:
             message = f"{in_flight} bytes are in flight; {size} more pass the limit of {most}"
-            raise QueueFull(message, self._retry_after_s(stream))
+            raise QueueFull(message, self._retry_after_s(stream), "in_flight_bytes")
 
     def _retry_after_s(self, stream: str) -> float:
         """Half of what entries waited lately: by then the queue has room."""

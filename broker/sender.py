@@ -14,7 +14,7 @@ from redis.exceptions import OutOfMemoryError
 from broker.connection import AWAY
 from broker.errors import BrokerError, QueueFull
 from broker.held import Held, Waiting, wait_for_event
-from broker.keys import HEADER_FIELD, PAYLOAD_FIELD
+from broker.keys import GROUP, HEADER_FIELD, PAYLOAD_FIELD
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +107,7 @@ class Sender:
             entry = self._outbox.popleft()
             if entry.answer.done():
                 entry.sending = False
+                self._held.stats["withdrawn_waiting"] += 1
                 continue
             batch.append(entry)
             size += len(entry.payload)
@@ -121,12 +122,17 @@ class Sender:
             fields: dict[Any, Any] = {HEADER_FIELD: entry.header, PAYLOAD_FIELD: entry.payload}
             pipe.xadd(entry.stream, fields, nomkstream=True)
         for stream, entry_id in removals:
+            # Only the group knows whether a worker has it by now.
+            pipe.xpending_range(stream, GROUP, entry_id, entry_id, 1)
             pipe.xdel(stream, entry_id)
         for stream in streams:
             pipe.xlen(stream)
         results = await pipe.execute(raise_on_error=False)
         for entry, result in zip(batch, results, strict=False):
             self._settle(entry, result)
+        for pending in results[len(batch) : len(batch) + 2 * len(removals) : 2]:
+            if isinstance(pending, list):
+                self._held.stats["withdrawn_in_work" if pending else "withdrawn_waiting"] += 1
         for stream, depth in zip(reversed(streams), reversed(results), strict=False):
             if isinstance(depth, int):
                 self._held.depth[stream] = depth + sum(e.stream == stream for e in self._outbox)
@@ -142,7 +148,9 @@ class Sender:
         elif result is None:
             self._held.lost_data()
         elif isinstance(result, OutOfMemoryError):
-            full = partial(QueueFull, "the queue server's memory is full", OUT_OF_MEMORY_RETRY_S)
+            full = partial(
+                QueueFull, "the queue server's memory is full", OUT_OF_MEMORY_RETRY_S, "server_memory"
+            )
             self._held.fail([entry], full)
         elif isinstance(result, AWAY):
             self._held.lost_touch()
