@@ -19,8 +19,6 @@ def start_traces(process: str, endpoint: str | None, sample_ratio: float) -> "Tr
         return None
     try:
         from siglip_traces import sending, spans
-    except ModuleNotFoundError as error:
-        raise TracesError(
-            f"--traces-endpoint needs {error.name}, which is not installed: pip install 'siglip[traces]'"
-        ) from None
+    except ModuleNotFoundError:
+        raise TracesError("--traces-endpoint needs OpenTelemetry: pip install 'siglip[traces]'") from None
     return spans.Traces(sending.provider(process, endpoint, sample_ratio))

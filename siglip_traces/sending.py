@@ -17,13 +17,12 @@ from siglip_traces.errors import TracesError
 log = logging.getLogger(__name__)
 
 PATH = "/v1/traces"
-TIMEOUT_S = 5.0
-SEND_EVERY_MS = 1000
 
 
 def provider(process: str, endpoint: str, sample_ratio: float) -> TracerProvider:
     """Spans of this process go to `endpoint`; of calls without a trace of their own the ratio is traced.
 
+    How often, how long it tries and with which headers the library reads from OTEL_* variables.
     Raises TracesError.
     """
     url = _url(endpoint)
@@ -37,8 +36,8 @@ def provider(process: str, endpoint: str, sample_ratio: float) -> TracerProvider
         # At the exit it would wait for the collector.
         shutdown_on_exit=False,
     )
-    exporter = _SaysOnce(OTLPSpanExporter(url, timeout=TIMEOUT_S), urlsplit(url).hostname or "")
-    made.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=SEND_EVERY_MS))
+    exporter = _SaysOnce(OTLPSpanExporter(url), urlsplit(url).hostname or "")
+    made.add_span_processor(BatchSpanProcessor(exporter))
     return made
 
 
