@@ -5,39 +5,20 @@ import re
 import shutil
 import subprocess
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from broker import EmbeddedServer
 from siglip_client import Client, SiglipError
 from siglip_metrics import Page, PageError, new_registry
 from tests.cli.service import Service, serving
+from tests.support.pages import Samples, get, scraped, total
 
 MONITORING = Path("deploy/monitoring")
-Samples = dict[str, list[tuple[dict[str, str], float]]]
 # What Prometheus itself adds to each sample.
 TARGET_LABELS = {"job", "instance"}
-
-
-def get(port: int, path: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
-        return str(reply.read().decode())
-
-
-def scraped(port: int) -> Samples:
-    found: Samples = {}
-    for family in text_string_to_metric_families(get(port, "/metrics")):
-        for sample in family.samples:
-            found.setdefault(sample.name, []).append((sample.labels, sample.value))
-    return found
-
-
-def total(samples: Samples, name: str, **labels: str) -> float:
-    return sum(value for given, value in samples.get(name, []) if given.items() >= labels.items())
 
 
 @pytest.fixture(scope="module")

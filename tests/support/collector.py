@@ -27,9 +27,10 @@ class Seen:
 
 
 class Collector:
-    """`url` is the endpoint; `spans` grows."""
+    """`url` is the endpoint; `spans` grows. `status` is what it answers."""
 
     def __init__(self) -> None:
+        self.status = 200
         self.spans: list[Seen] = []
         self.requests: list[tuple[str, bytes]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -55,7 +56,7 @@ class Collector:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 collector.take(self.path, self.rfile.read(int(self.headers["Content-Length"])))
-                self.send_response(200)
+                self.send_response(collector.status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 

@@ -22,6 +22,7 @@ from gateway import server
 from gateway.errors import StartError
 from gateway.served import ServedModel
 from siglip_cli.logs import JsonLines
+from siglip_traces import start_traces
 from tests.gateway.conftest import Served, serving, settings_for
 from tests.gateway.rig import FakeWorker, picture, refused, until
 from tests.support.checkpoints import write_tiny_checkpoint
@@ -170,6 +171,23 @@ async def test_a_collector_that_hangs_costs_neither_time_nor_calls(
         assert time.monotonic() - begun < 2
 
 
+async def test_a_collector_that_refuses_is_told_once(
+    collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    traces = start_traces("gateway", collector.url, 1.0)
+    assert traces
+    for status, told in ((400, 1), (400, 1), (200, 2), (400, 3)):
+        collector.status, before = status, len(collector.requests)
+        span = traces.begin("a call", None, None, {})
+        assert span
+        span.end({})
+        await until(lambda before=before: len(collector.requests) > before)
+        await until(lambda told=told: len(caplog.records) == told)
+    collector.status = 200
+    await asyncio.to_thread(traces.close)
+    assert "takes spans again" in caplog.records[1].message
+
+
 @pytest.mark.parametrize("endpoint", ["localhost:4318", "http://", "ftp://h:1", "http://h:99999", "nonsense"])
 async def test_an_unusable_endpoint_is_one_clear_line(checkpoint: Path, queue: str, endpoint: str) -> None:
     with pytest.raises(StartError, match="--traces-endpoint must be http://host:port"):
@@ -184,5 +202,6 @@ async def test_without_the_extra_the_start_says_what_to_install() -> None:
         "try: start_traces('gateway', 'http://127.0.0.1:1', 1.0)\n"
         "except TracesError as error: print(error)"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=subprocess.PIPE)
+    said = (await process.communicate())[0].decode()
     assert said == "--traces-endpoint needs OpenTelemetry: pip install 'siglip[traces]'\n"
