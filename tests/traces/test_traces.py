@@ -17,7 +17,7 @@ import pytest_asyncio
 from siglip.v1 import embedding_pb2, zero_shot_pb2
 
 import siglip_traces.spans
-from broker import EmbeddedServer
+from broker import EmbeddedServer, Row
 from gateway import server
 from gateway.errors import StartError
 from gateway.served import ServedModel
@@ -122,6 +122,18 @@ async def test_a_caller_that_does_not_trace_is_not_traced(service: Served, colle
     await service.embedding.EmbedTexts(request, metadata=[("traceparent", f"00-{'2' * 32}-{SPAN}-01")])
     await traced(collector, "2" * 32, {"compute", EMBED})
     assert not [span for span in collector.spans if span.trace_id == "1" * 32]
+
+
+async def test_a_malformed_context_in_a_header_costs_nothing(service: Served, collector: Collector) -> None:
+    parts = service.gateway.parts
+    row, shape = bytes(4 * parts.model.text_length), (parts.model.text_length,)
+    unsampled, sampled = (f"00-{digit * 32}-{SPAN}-0{flag}" for digit, flag in (("5", 0), ("6", 1)))
+    for context in ("nonsense", sampled[:-1], "x" * 2000, "\0", unsampled, sampled + " broken", sampled):
+        answer = await parts.broker.embed("text", [row], shape, "int32", deadline_s=10, trace_context=context)
+        assert isinstance(answer.rows[0], Row)
+    await until(lambda: sum((s.name, s.trace_id) == ("reply", "6" * 32) for s in collector.spans) == 2)
+    assert all(span.parent_id for span in collector.spans if span.service == "siglip-text-worker")
+    assert not [span for span in collector.spans if span.trace_id == "5" * 32]
 
 
 async def test_a_call_that_ran_out_of_time_shows_where(service: Served, collector: Collector) -> None:
