@@ -54,7 +54,7 @@ def _members(tracestate: str) -> tuple[tuple[str, str], ...]:
     if len(tracestate) > MAX_STATE_CHARACTERS:
         return ()
     members = [_MEMBER.fullmatch(part.strip(" \t")) for part in tracestate.split(",") if part.strip(" \t")]
-    if len(members) > MAX_STATE_MEMBERS or None in members:
+    if len(members) > MAX_STATE_MEMBERS:
         return ()
     state = {member["key"]: member["value"] for member in members if member}
     return tuple(state.items()) if len(state) == len(members) else ()

@@ -34,6 +34,7 @@ def test_a_context_comes_out_as_it_went_in() -> None:
         f"00-{TRACE}-{SPAN}-1",
         f"0-{TRACE}-{SPAN}-01",
         "٠٠" + GOOD[2:],
+        f"01-{TRACE}-{SPAN}-01x",
         f"01-{TRACE}-{SPAN}-01-{'x' * 5000}",
     ],
 )

@@ -116,12 +116,16 @@ async def test_a_malformed_traceparent_begins_a_new_trace(service: Served, colle
     await traced(collector, call.trace_id, {"queue text", "compute"})
 
 
-async def test_a_caller_that_does_not_trace_is_not_traced(service: Served, collector: Collector) -> None:
+async def test_a_caller_that_does_not_trace_is_not_traced(
+    service: Served, collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     request = embedding_pb2.EmbedTextsRequest(texts=["a"])
     await service.embedding.EmbedTexts(request, metadata=[("traceparent", f"00-{'1' * 32}-{SPAN}-00")])
     await service.embedding.EmbedTexts(request, metadata=[("traceparent", f"00-{'2' * 32}-{SPAN}-01")])
     await traced(collector, "2" * 32, {"compute", EMBED})
     assert not [span for span in collector.spans if span.trace_id == "1" * 32]
+    assert "1" * 32 not in caplog.text
 
 
 async def test_a_malformed_context_in_a_header_costs_nothing(service: Served, collector: Collector) -> None:
