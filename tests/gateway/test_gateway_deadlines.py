@@ -115,7 +115,7 @@ async def test_while_scoring(served: Served, monkeypatch: pytest.MonkeyPatch) ->
     sigmoid = scoring.sigmoid
 
     def slow(*given: Any) -> Any:
-        time.sleep(TIMEOUT_S)
+        time.sleep(TIMEOUT_S + 0.2)
         return sigmoid(*given)
 
     monkeypatch.setattr(scoring, "sigmoid", slow)
