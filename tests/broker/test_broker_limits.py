@@ -68,6 +68,16 @@ async def test_calls_cancelled_before_and_while_they_are_sent_leave_nothing(
     await until(lambda: length(embedded.url, tag) == 0)
 
 
+async def test_all_that_is_withdrawn_is_counted(embedded: EmbeddedServer, tag: str, connect: Connect) -> None:
+    gateway = await connect(embedded)
+    calls = [embed(gateway, rows=64) for _ in range(80)]
+    # Not all may be in Redis by then.
+    await until(lambda: length(embedded.url, tag) >= 64)
+    await end(calls)
+    await until(lambda: gateway.stats["withdrawn_waiting"] == 80)
+    assert gateway.stats["withdrawn_in_work"] == 0
+
+
 async def test_what_has_expired_is_dropped_before_a_worker_sees_it(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
