@@ -32,6 +32,8 @@ class Waiting:
     ahead: int = 0
     # In the sender's hands: waiting to be sent, or on its way.
     sending: bool = False
+    # Nobody waits any more: if it is on its way, it must be removed when it has arrived.
+    withdrawn: bool = False
 
 
 @dataclass(slots=True)

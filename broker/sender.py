@@ -54,6 +54,7 @@ class Sender:
         for entry in entries:
             self._held.entries.pop(entry.job_id, None)
             entry.answer.cancel()
+            entry.withdrawn = True
             if entry.entry_id is not None:
                 self._removals.append((entry.stream, entry.entry_id))
         self._wake.set()
@@ -143,7 +144,7 @@ class Sender:
     def _settle(self, entry: Waiting, result: object) -> None:
         if isinstance(result, bytes):
             entry.entry_id, entry.confirmed_s = result, time.monotonic()
-            if entry.answer.done():
+            if entry.withdrawn:
                 self._removals.append((entry.stream, result))
         elif result is None:
             self._held.lost_data()
