@@ -34,17 +34,18 @@ class Line:
         caller.rows += entry.rows
         self._entries += 1
 
-    def remove(self, entry: Waiting) -> None:
-        """It need not be here."""
+    def remove(self, entry: Waiting) -> bool:
+        """Whether it was here."""
         caller = self._callers.get(entry.caller)
         if caller is None or caller.entries.pop(entry.job_id, None) is None:
-            return
+            return False
         caller.rows -= entry.rows
         self._entries -= 1
         if not caller.entries:
             if next(iter(self._callers)) == entry.caller:
                 self._left_rows = self._turn_rows
             del self._callers[entry.caller]
+        return True
 
     def pop(self) -> Waiting | None:
         """The next one; None when nothing waits."""
