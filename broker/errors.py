@@ -16,11 +16,15 @@ class BrokerError(Exception):
 
 
 class QueueFull(BrokerError):
-    """Refused before any work was done; `retry_after_s` says when trying again is worthwhile."""
+    """Refused before any work was done; `retry_after_s` says when trying again is worthwhile.
 
-    def __init__(self, message: str, retry_after_s: float) -> None:
+    `wall` names the limit that was met, for whoever counts refusals.
+    """
+
+    def __init__(self, message: str, retry_after_s: float, wall: str = "queue_entries") -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.wall = wall
 
 
 class WouldBeLate(QueueFull):

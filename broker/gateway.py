@@ -122,15 +122,16 @@ class GatewayBroker:
         deadline_s: float,
         job_class: JobClass = "interactive",
         caller: str = "",
+        trace_context: str = "",
     ) -> Answer:
         """Vectors of `rows`, each the C-ordered little-endian bytes of `row_shape` and `dtype`.
 
-        `deadline_s` is the time left; callers take turns. Raises QueueFull, NoWorkers, DeadlineExceeded,
-        BrokerUnavailable or FingerprintMismatch; a failure of single rows is in the answer. Cancelled, the
-        work is withdrawn.
+        `deadline_s` is the time left; callers take turns; workers get `trace_context` as it is. Raises
+        QueueFull, NoWorkers, DeadlineExceeded, BrokerUnavailable or FingerprintMismatch; a failure of single
+        rows is in the answer. Cancelled, the work is withdrawn.
         """
         self._check_rows(tower, rows, row_shape, dtype)
-        entries = self._split(tower, rows, row_shape, deadline_s, job_class, caller)
+        entries = self._split(tower, rows, row_shape, deadline_s, job_class, caller, trace_context)
         self._admit(tower, deadline_s)
         with self._room.hold(entries, deadline_s):
             self._held.hold(entries)
@@ -185,7 +186,8 @@ class GatewayBroker:
 
     @property
     def stats(self) -> Counter[str]:
-        """Counters since the start: duplicates, deadlines, hopeless, losses, readded, unreadable_replies."""
+        """Counters since the start: deadlines, duplicates, hopeless, losses, readded, unreadable_replies,
+        withdrawn_waiting, withdrawn_in_work."""
         return self._held.stats.copy()
 
     async def close(self) -> None:
@@ -241,12 +243,16 @@ class GatewayBroker:
         deadline_s: float,
         job_class: JobClass,
         caller: str,
+        trace_context: str,
     ) -> list[Waiting]:
         step = ROWS_PER_ENTRY[tower]
         deadline_ms = int(self._clock.now_ms() + deadline_s * 1000)
         stream = self._keys.requests(tower, job_class)
         chunks = [rows[i : i + step] for i in range(0, len(rows), step)]
-        return [self._entry(tower, stream, chunk, row_shape, deadline_ms, caller) for chunk in chunks]
+        return [
+            self._entry(tower, stream, chunk, row_shape, deadline_ms, caller, trace_context)
+            for chunk in chunks
+        ]
 
     def _entry(
         self,
@@ -256,6 +262,7 @@ class GatewayBroker:
         row_shape: tuple[int, ...],
         deadline_ms: int,
         caller: str,
+        trace_context: str,
     ) -> Waiting:
         job_id = os.urandom(16)
         header = wire.pack_header(
@@ -265,6 +272,7 @@ class GatewayBroker:
             dtype=DTYPE_OF[tower],
             shape=(len(rows), *row_shape),
             deadline_ms=max(0, deadline_ms),
+            trace_context=trace_context,
         )
         answer = asyncio.get_running_loop().create_future()
         return Waiting(job_id, tower, stream, caller, header, b"".join(rows), len(rows), answer)

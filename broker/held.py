@@ -36,6 +36,8 @@ class Waiting:
     sending: bool = False
     # Sent more than once: a copy may be left when the other is answered.
     resent: bool = False
+    # Nobody waits any more: if it is on its way, it must be removed when it has arrived.
+    withdrawn: bool = False
 
 
 @dataclass(slots=True)

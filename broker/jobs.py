@@ -95,7 +95,7 @@ class Job:
     """Work of one entry: `payload` is the C-ordered tensor of `shape` (rows first) and `dtype`.
 
     A quarantined job is one row of an entry with which workers have died: its rows run one by one, and
-    nothing else runs beside them.
+    nothing else runs beside them. `trace_context` is the waiting span's, for the traces' own reader only.
     """
 
     job_id: bytes
@@ -109,6 +109,7 @@ class Job:
     enqueued_ms: int
     quarantined: bool = False
     row: int = 0
+    trace_context: str = ""
 
     @property
     def rows(self) -> int:

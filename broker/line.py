@@ -43,11 +43,11 @@ class Line(Generic[Item]):
         caller.rows += item.rows
         self._items += 1
 
-    def remove(self, item: Item) -> None:
-        """It need not be here."""
+    def remove(self, item: Item) -> bool:
+        """Whether it was here."""
         caller = self._callers.get(item.caller)
         if caller is None or item not in caller.items:
-            return
+            return False
         del caller.items[item]
         caller.rows -= item.rows
         self._items -= 1
@@ -55,6 +55,7 @@ class Line(Generic[Item]):
             if next(iter(self._callers)) == item.caller:
                 self._left_rows = self._turn_rows
             del self._callers[item.caller]
+        return True
 
     def pop(self) -> Item | None:
         """The next one; None when nothing waits."""

@@ -53,23 +53,24 @@ class Room:
             limit = min(limit, memory // max(1, _bytes(entries) // asked))
         if used and used + asked > limit:
             message = f"the queue holds {used} entries; {asked} more pass the limit of {limit}"
-            raise QueueFull(message, self._retry_after_s(stream))
+            wall = "queue_memory" if limit < self._limits.queue_max_entries else "queue_entries"
+            raise QueueFull(message, self._retry_after_s(stream), wall)
         own, share = self._entries_of[stream, entries[0].caller], fair_share(limit, used)
         if own and own + asked > share:
             message = (
                 f"{own} entries of the queue are this caller's; {asked} more pass its fair share of {share}"
             )
-            raise QueueFull(message, self._retry_after_s(stream))
+            raise QueueFull(message, self._retry_after_s(stream), "fair_share")
 
     def _check_bytes(self, stream: str, caller: str, asked: int) -> None:
         used, limit = self.used_bytes, self._limits.max_in_flight_bytes
         if used and used + asked > limit:
             message = f"{used} bytes are in flight; {asked} more pass the limit of {limit}"
-            raise QueueFull(message, self._retry_after_s(stream))
+            raise QueueFull(message, self._retry_after_s(stream), "in_flight_bytes")
         own, share = self._bytes_of[caller], fair_share(limit, used)
         if own and own + asked > share:
             message = f"{own} bytes in flight are this caller's; {asked} more pass its fair share of {share}"
-            raise QueueFull(message, self._retry_after_s(stream))
+            raise QueueFull(message, self._retry_after_s(stream), "fair_share")
 
     def _check_wait(self, entries: list[Waiting], deadline_s: float) -> None:
         """What would be answered too late only keeps others waiting. Where nothing waits, one finds out."""
@@ -80,7 +81,7 @@ class Room:
         if wait_s > PATIENCE * deadline_s:
             self._held.stats["hopeless"] += 1
             message = f"about {wait_s:.1f} s of work waits and the deadline is in {deadline_s:.1f} s"
-            raise WouldBeLate(message, min(5.0, max(0.1, wait_s - PATIENCE * deadline_s)))
+            raise WouldBeLate(message, min(5.0, max(0.1, wait_s - PATIENCE * deadline_s)), "predicted_wait")
 
     def _retry_after_s(self, stream: str) -> float:
         """Half of what entries waited lately: by then the queue has room."""

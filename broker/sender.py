@@ -17,7 +17,7 @@ from broker.connection import AWAY
 from broker.errors import BrokerError, QueueFull
 from broker.held import Held, Waiting, wait_for_event
 from broker.jobs import ROWS_PER_ENTRY, Tower
-from broker.keys import HEADER_FIELD, PAYLOAD_FIELD
+from broker.keys import GROUP, HEADER_FIELD, PAYLOAD_FIELD
 from broker.line import Line
 
 log = logging.getLogger(__name__)
@@ -77,8 +77,10 @@ class Sender:
         """Nobody waits for these any more: frees their memory in Redis, and saves the device the work."""
         for entry in entries:
             self._held.release(entry.job_id)
-            self._line(entry).remove(entry)
+            if self._line(entry).remove(entry):
+                self._held.stats["withdrawn_waiting"] += 1
             entry.answer.cancel()
+            entry.withdrawn = True
             if entry.entry_id is not None:
                 self._held.gave_up(entry)
                 self._removals.append((entry.stream, entry.entry_id))
@@ -169,12 +171,17 @@ class Sender:
             fields: dict[Any, Any] = {HEADER_FIELD: entry.header, PAYLOAD_FIELD: entry.payload}
             pipe.xadd(entry.stream, fields, nomkstream=True)
         for stream, entry_id in removals:
+            # Only the group knows whether a worker has it by now.
+            pipe.xpending_range(stream, GROUP, entry_id, entry_id, 1)
             pipe.xdel(stream, entry_id)
         for stream in streams:
             pipe.xlen(stream)
         results = await pipe.execute(raise_on_error=False)
         for entry, result in zip(batch, results, strict=False):
             self._settle(entry, result)
+        for pending in results[len(batch) : len(batch) + 2 * len(removals) : 2]:
+            if isinstance(pending, list):
+                self._held.stats["withdrawn_in_work" if pending else "withdrawn_waiting"] += 1
         for stream, depth in zip(reversed(streams), reversed(results), strict=False):
             if isinstance(depth, int):
                 self._held.depth[stream] = depth
@@ -185,12 +192,14 @@ class Sender:
     def _settle(self, entry: Waiting, result: object) -> None:
         if isinstance(result, bytes):
             entry.entry_id, entry.confirmed_s = result, time.monotonic()
-            if entry.answer.done():
+            if entry.withdrawn:
                 self._removals.append((entry.stream, result))
         elif result is None:
             self._held.lost_data()
         elif isinstance(result, OutOfMemoryError):
-            full = partial(QueueFull, "the queue server's memory is full", OUT_OF_MEMORY_RETRY_S)
+            full = partial(
+                QueueFull, "the queue server's memory is full", OUT_OF_MEMORY_RETRY_S, "server_memory"
+            )
             self._held.fail([entry], full)
         elif isinstance(result, AWAY):
             self._held.lost_touch()

@@ -26,6 +26,8 @@ from broker.keys import HEADER_FIELD, PAYLOAD_FIELD
 VERSION = 1
 MAX_HEADER_BYTES = 4096
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
+# What is longer is not carried, and not read.
+MAX_TRACE_CONTEXT_CHARACTERS = 640
 GATEWAY_ID = re.compile(r"[a-z0-9-]{16,64}")
 
 
@@ -46,6 +48,7 @@ def pack_header(
     dtype: str,
     shape: tuple[int, ...],
     deadline_ms: int,
+    trace_context: str = "",
 ) -> bytes:
     """Header bytes of one entry."""
     header = job_pb2.JobHeader(
@@ -56,6 +59,7 @@ def pack_header(
         dtype=dtype,
         shape=shape,
         deadline_ms=deadline_ms,
+        trace_context=_bounded(trace_context),
     )
     return header.SerializeToString()
 
@@ -77,7 +81,12 @@ def unpack_entry(
         payload=payload,
         deadline_ms=header.deadline_ms,
         enqueued_ms=int(entry_id.partition(b"-")[0]),
+        trace_context=_bounded(header.trace_context),
     )
+
+
+def _bounded(trace_context: str) -> str:
+    return trace_context if len(trace_context) <= MAX_TRACE_CONTEXT_CHARACTERS else ""
 
 
 def parse_header(data: bytes) -> job_pb2.JobHeader:

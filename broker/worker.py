@@ -137,6 +137,10 @@ class WorkerBroker:
         self._counts["compute_us"] += max((result.compute_us for result in results), default=0)
         self._end(outgoing, finished, [result.job for result in results])
 
+    def age_s(self, job: Job) -> float:
+        """Seconds since the gateway queued it, by the server's clock."""
+        return max(0.0, self._clock.now_ms() - job.enqueued_ms) / 1000
+
     def progress(self) -> None:
         """The device loop is alive; call it at least every few seconds of a long run."""
         self._hand.progress()

@@ -37,7 +37,9 @@ class Admission:
             self._check("max_in_flight_bytes", self._max_bytes, size, self.bytes, self._bytes_of[name])
         own, most = self._rows_of[name], caller.max_in_flight_rows
         if own and most is not None and own + rows > most:
-            raise Overloaded("max_in_flight_rows", most, rows, own, RETRY_AFTER_S, f"caller {name}")
+            raise Overloaded(
+                "max_in_flight_rows", most, rows, own, RETRY_AFTER_S, f"caller {name}", "token_bound"
+            )
         self._hold(name, rows, size)
         try:
             yield
@@ -57,4 +59,4 @@ class Admission:
             raise Overloaded(limit_name, limit, asked, used, RETRY_AFTER_S)
         share = fair_share(limit, used)
         if own and own + asked > share:
-            raise Overloaded(limit_name, share, asked, own, RETRY_AFTER_S, "the fair share")
+            raise Overloaded(limit_name, share, asked, own, RETRY_AFTER_S, "the fair share", "fair_share")

@@ -1,14 +1,27 @@
-"""One call on its way through the gateway: its identity, its deadline and its clock."""
+"""One call on its way through the gateway: its identity, its deadline, its clock and where it is."""
 
+import math
 import re
 import time
 import uuid
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from broker import JobClass
 from gateway.access import Caller
+from siglip_settings import Tower
+
+if TYPE_CHECKING:
+    from siglip_traces.spans import Span
+
+Stage = Literal["decode", "queue", "reply"]
 
 UNKNOWN = Caller("")
+# In their order. Scoring belongs to the reply: nothing can end a call while it runs.
+STAGES: tuple[Stage, ...] = ("decode", "queue", "reply")
+# One for all: a call that is not traced pays nothing for it.
+_NO_SPAN: AbstractContextManager[None] = nullcontext()
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -16,16 +29,33 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 class Call:
     """What the methods know of a call beside its request.
 
-    `deadline` and `started` are in seconds of `time.monotonic()`.
+    `deadline` and `started` are in seconds of `time.monotonic()`; `own_s` is the time after which the server
+    itself ends the call. `at` says in which stage each tower's side of it is.
     """
 
     method: str
     request_id: str
     deadline: float
+    own_s: float = math.inf
     caller: Caller = UNKNOWN
     job_class: JobClass = "interactive"
     started: float = field(default_factory=time.monotonic)
     items: int = 0
+    at: dict[Tower, Stage] = field(default_factory=dict)
+    span: "Span | None" = None
+
+    def stage(self, tower: Tower, stage: Stage) -> "AbstractContextManager[Span | None]":
+        """Enters a stage, and gives its span while the call is traced."""
+        self.at[tower] = stage
+        return self.traced(f"{stage} {tower}") if self.span else _NO_SPAN
+
+    def traced(self, name: str) -> "AbstractContextManager[Span | None]":
+        """A part of the call's time, as a span if the call is traced."""
+        return self.span.child(name) if self.span else _NO_SPAN
+
+    def waits_for(self) -> Stage:
+        """The stage of the side that is furthest behind."""
+        return min(self.at.values(), key=STAGES.index, default="reply")
 
     def left_s(self) -> float:
         """Seconds until the deadline; never negative."""

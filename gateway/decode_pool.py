@@ -90,7 +90,8 @@ class DecodePool:
         wait_s = self._wait_s(caller, size)
         if self._bytes_of and wait_s > PATIENCE * left_s:
             message = f"decoding would take about {wait_s:.1f} s and the deadline is in {left_s:.1f} s"
-            raise WouldBeLate(message, min(5.0, max(0.1, wait_s - PATIENCE * left_s)))
+            retry_after_s = min(5.0, max(0.1, wait_s - PATIENCE * left_s))
+            raise WouldBeLate(message, retry_after_s, "predicted_decoding")
         self._bytes_of[caller] += size
         try:
             yield

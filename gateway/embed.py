@@ -55,14 +55,16 @@ class Embedder:
 
     async def texts(self, texts: Sequence[str], call: Call) -> Embedded:
         start = time.monotonic()
-        rows = await self._tokens.rows(texts)
+        with call.stage("text", "decode"):
+            rows = await self._tokens.rows(texts)
         decode_us = microseconds_since(start)
         shape = (self._model.text_length,)
         return self._counted("text", await self._run("text", rows, shape, "int32", decode_us, call))
 
     async def images(self, images: Sequence[bytes], call: Call) -> Embedded:
         start = time.monotonic()
-        rows = await self._decoders.decode_all(images, call.caller.name, call.left_s())
+        with call.stage("vision", "decode"):
+            rows = await self._decoders.decode_all(images, call.caller.name, call.left_s())
         decode_us = microseconds_since(start)
         shape = (3, self._model.image_size, self._model.image_size)
         return self._counted("vision", await self._run("vision", rows, shape, "uint8", decode_us, call))
@@ -87,15 +89,18 @@ class Embedder:
         unique = list(dict.fromkeys(good)) if tower == "text" else good
         if not unique:
             return Embedded(list(_failures(rows)), decode_us)
-        answer = await self._broker.embed(
-            tower,
-            unique,
-            row_shape,
-            dtype,
-            deadline_s=call.left_s(),
-            job_class=call.job_class,
-            caller=call.caller.name,
-        )
+        with call.stage(tower, "queue") as span:
+            answer = await self._broker.embed(
+                tower,
+                unique,
+                row_shape,
+                dtype,
+                deadline_s=call.left_s(),
+                job_class=call.job_class,
+                caller=call.caller.name,
+                trace_context=span.context if span else "",
+            )
+        call.at[tower] = "reply"
         results = [_item(result) for result in answer.rows]
         if len(unique) < len(good):
             by_row = dict(zip(unique, results, strict=True))

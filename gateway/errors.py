@@ -84,13 +84,22 @@ class Overloaded(GatewayError):
     reason = "OVERLOADED"
 
     def __init__(
-        self, limit_name: str, limit: int, asked: int, used: int, retry_after_s: float, whose: str = ""
+        self,
+        limit_name: str,
+        limit: int,
+        asked: int,
+        used: int,
+        retry_after_s: float,
+        whose: str = "",
+        wall: str = "",
     ) -> None:
         of = f" of {whose}" if whose else ""
         super().__init__(
             f"{limit_name}{of} is {limit}: this call needs {asked} and {used} are in use; try again later"
         )
         self.retry_after_s = retry_after_s
+        # The limit that was met, for whoever counts refusals.
+        self.wall = wall or limit_name.removeprefix("max_")
 
 
 class Stopping(GatewayError):
@@ -107,7 +116,9 @@ class TimeIsUp(GatewayError):
     reason = "DEADLINE_EXCEEDED"
 
     def __init__(self, limit_s: float) -> None:
-        super().__init__(f"not answered within {limit_s:g} s, the longest time that this server allows")
+        super().__init__(
+            f"not answered within {limit_s:g} s, the longest time that this server gives to such a call"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,24 +8,31 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from broker import JOB_CLASSES, JobClass
+from broker import JOB_CLASSES, JobClass, QueueFull
+from gateway import traces
 from gateway.access import KEY, Access, Caller
 from gateway.call import Call, request_id_from
-from gateway.errors import InvalidRequest, Stopping, TimeIsUp, Violation, shown
-from gateway.metrics import Metrics
+from gateway.deadlines import Deadlines, given_up_in_time
+from gateway.errors import InvalidRequest, Overloaded, Stopping, TimeIsUp, Violation, shown
+from gateway.metrics import HowEnded, Metrics
 from gateway.status import REQUEST_ID_KEY, Failure, failure_of, trailers
+
+if TYPE_CHECKING:
+    from siglip_traces.spans import Traces
 
 log = logging.getLogger(__name__)
 
 # Generic for type checkers only.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Metadata: TypeAlias = dict[str, str | bytes]
 PRIORITY_KEY = "siglip-priority"
+HOW_ENDED: dict[str, HowEnded] = {"DEADLINE_EXCEEDED": "deadline", "CANCELLED": "cancelled"}
 _PREFIX = "/siglip.v1."
 # What an operator should look at; everything else is the caller's affair.
 _SERVER_SIDE = {
@@ -36,10 +43,13 @@ _SERVER_SIDE = {
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    def __init__(self, max_deadline_s: float, access: Access, metrics: Metrics) -> None:
-        self._max_deadline_s = max_deadline_s
+    def __init__(
+        self, deadlines: Deadlines, access: Access, metrics: Metrics, traces: "Traces | None" = None
+    ) -> None:
+        self._deadlines = deadlines
         self._access = access
         self._metrics = metrics
+        self._traces = traces
         self._wrapped: dict[str, Handler] = {}
         self._running = 0
         self._all_done = asyncio.Event()
@@ -74,28 +84,32 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         parse, run, write = handler.request_deserializer, handler.unary_unary, handler.response_serializer
 
         async def answer(body: bytes, context: Context) -> bytes:
-            call = self._begin(method, context)
+            # Of what comes twice the first counts.
+            metadata = dict(reversed(tuple(context.invocation_metadata() or ())))
+            call = self._begin(method, context.time_remaining(), metadata)
             # A client's own shorter deadline cancels this task without our help.
-            longest = asyncio.timeout(self._max_deadline_s)
+            own = asyncio.timeout(call.own_s)
             self._running += 1
             try:
                 if self._stopping:
                     raise Stopping
-                call.caller = self._caller(context)
-                call.job_class = _job_class(context)
-                async with longest:
+                call.caller = self._caller(context, metadata.get(KEY))
+                call.job_class = _job_class(metadata.get(PRIORITY_KEY, "interactive"))
+                async with own:
                     reply: bytes = write(await run(_parsed(parse, body), call))
             except asyncio.CancelledError:
-                self._ended(call, "CANCELLED")
+                in_time = given_up_in_time(call.deadline - call.started, call.left_s())
+                self._ended(call, "CANCELLED" if in_time else "DEADLINE_EXCEEDED")
                 raise
             except Exception as error:
-                told = TimeIsUp(self._max_deadline_s) if longest.expired() else error
+                told = TimeIsUp(call.own_s) if own.expired() else error
                 await self._refuse(told, call, context)
             finally:
                 self._running -= 1
                 if self._stopping and not self._running:
                     self._all_done.set()
-            self._ended(call, "OK")
+            # A client whose time is over reads no reply.
+            self._ended(call, "DEADLINE_EXCEEDED" if context.time_remaining() == 0 else "OK")
             context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
             return reply
 
@@ -117,25 +131,31 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         _log(call, code, failure, error)
         reason = failure.reason if failure else None
         self._metrics.call(call.method, code, reason, call.elapsed_us() / 1e6)
+        if isinstance(error, (QueueFull, Overloaded)):
+            self._metrics.refused(error.wall)
+        if code in HOW_ENDED:
+            self._metrics.ended(HOW_ENDED[code], call.waits_for())
+        traces.end(call, code, reason)
 
-    def _caller(self, context: Context) -> Caller:
+    def _caller(self, context: Context, given: str | bytes | None) -> Caller:
         """Raises Unauthenticated."""
-        given = next((v for k, v in context.invocation_metadata() or () if k == KEY), None)
         names = context.auth_context().get("x509_common_name") or ()
         certified = next((name.decode(errors="replace") for name in names), None)
         return self._access.caller(given, context.peer(), certified)
 
-    def _begin(self, method: str, context: Context) -> Call:
+    def _begin(self, method: str, left_s: float | None, metadata: Metadata) -> Call:
         now = time.monotonic()
-        left_s: float | None = context.time_remaining()
-        allowed_s = self._max_deadline_s if left_s is None else min(left_s, self._max_deadline_s)
-        given = next((v for k, v in context.invocation_metadata() or () if k == REQUEST_ID_KEY), None)
-        return Call(method, request_id_from(given), deadline=now + allowed_s, started=now)
+        own_s = self._deadlines.own_s(left_s)
+        allowed_s = own_s if left_s is None else min(left_s, own_s)
+        request_id = request_id_from(metadata.get(REQUEST_ID_KEY))
+        call = Call(method, request_id, deadline=now + allowed_s, own_s=own_s, started=now)
+        if self._traces is not None:
+            traces.begin(self._traces, call, metadata)
+        return call
 
 
-def _job_class(context: Context) -> JobClass:
+def _job_class(given: str | bytes) -> JobClass:
     """Raises InvalidRequest."""
-    given = next((v for k, v in context.invocation_metadata() or () if k == PRIORITY_KEY), "interactive")
     for job_class in JOB_CLASSES:
         if given == job_class:
             return job_class
@@ -153,6 +173,8 @@ def _log(call: Call, code: str, failure: Failure | None = None, error: Exception
         "items": call.items,
         "total_ms": round(call.elapsed_us() / 1000, 3),
     }
+    if call.span is not None:
+        fields["trace_id"] = call.span.trace_id
     if failure:
         fields["reason"] = failure.reason
     level = logging.INFO

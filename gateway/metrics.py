@@ -1,18 +1,42 @@
 """What a gateway counts and measures. Names and units follow Prometheus: seconds, bytes, _total."""
 
 from collections.abc import Iterable, Iterator
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from broker import GatewayBroker
 from gateway.admission import Admission
+from gateway.call import STAGES, Stage
 from gateway.health import Health
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
 # Shown from the start, so that their first increase is seen as one.
-EVENTS = ("deadlines", "duplicates", "hopeless", "losses", "readded", "unreadable_replies")
+EVENTS = (
+    "deadlines",
+    "duplicates",
+    "hopeless",
+    "losses",
+    "readded",
+    "unreadable_replies",
+    "withdrawn_in_work",
+    "withdrawn_waiting",
+)
+HowEnded = Literal["deadline", "cancelled"]
+# Limits at which calls are refused as too many.
+WALLS = (
+    "in_flight_rows",
+    "in_flight_bytes",
+    "fair_share",
+    "token_bound",
+    "queue_entries",
+    "queue_memory",
+    "predicted_wait",
+    "predicted_decoding",
+    "server_memory",
+)
 
 
 class Metrics:
@@ -41,6 +65,23 @@ class Metrics:
         self._refused = Counter(
             "siglip_refused_calls", "Calls refused, by reason.", ["reason"], registry=registry
         )
+        self._walls = Counter(
+            "siglip_refused_at_wall",
+            "Calls refused as too many, by the limit that was met.",
+            ["wall"],
+            registry=registry,
+        )
+        self._ended = Counter(
+            "siglip_ended_calls",
+            "Calls that ran out of time or were cancelled, by the stage that they waited for.",
+            ["how", "stage"],
+            registry=registry,
+        )
+        for wall in WALLS:
+            self._walls.labels(wall)
+        for how in get_args(HowEnded):
+            for stage in STAGES:
+                self._ended.labels(how, stage)
 
     def call(self, method: str, code: str, reason: str | None, seconds: float) -> None:
         """A call has ended."""
@@ -48,6 +89,14 @@ class Metrics:
         self._call_s.labels(method).observe(seconds)
         if reason is not None:
             self._refused.labels(reason).inc()
+
+    def refused(self, wall: str) -> None:
+        """A call met a limit that was full."""
+        self._walls.labels(wall).inc()
+
+    def ended(self, how: HowEnded, stage: Stage) -> None:
+        """A call has ended without having been answered."""
+        self._ended.labels(how, stage).inc()
 
     def items(self, tower: str, outcomes: Iterable[str], **stage_us: int) -> None:
         """The items of one call have ended; `stage_us` names stages and their microseconds."""

@@ -44,7 +44,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         parts.accept(request.model)
         checks.tokenize(request, parts.settings)
         call.items = len(request.texts)
-        with parts.admit(request, call, texts=call.items):
+        with parts.admit(request, call, texts=call.items), call.stage("text", "decode"):
             ids, truncated = await parts.tokens.encode(request.texts)
         return model_pb2.TokenizeResponse(
             results=[

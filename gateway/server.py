@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -14,9 +15,11 @@ from prometheus_client import CollectorRegistry
 from siglip.v1 import embedding_pb2_grpc, model_pb2_grpc, zero_shot_pb2_grpc
 
 from broker import BrokerError, GatewayBroker, GatewayLimits, model_tag
+from gateway import traces
 from gateway.access import Access
 from gateway.admission import Admission
 from gateway.canary import Canary
+from gateway.deadlines import Deadlines
 from gateway.decode_pool import DecodePool
 from gateway.decoding import DecoderSettings
 from gateway.embed import Embedder
@@ -37,6 +40,9 @@ from gateway.zero_shot import ZeroShotService
 from siglip_metrics import Page, PageError, new_registry
 from siglip_settings import GatewaySettings, Tower
 from siglip_settings.cores import usable_cores
+
+if TYPE_CHECKING:
+    from siglip_traces.spans import Traces
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +70,7 @@ class Gateway:
     decoders: DecodePool
     following: list[asyncio.Task[None]]
     page: Page | None
+    traces: "Traces | None"
 
     async def stop(self, drain_timeout_s: float) -> None:
         """Accepts no more calls; gives those in work `drain_timeout_s` to end."""
@@ -79,6 +86,8 @@ class Gateway:
         self.decoders.close()
         self.parts.tokens.close()
         await self.parts.broker.close()
+        if self.traces:
+            await asyncio.to_thread(self.traces.close)
 
 
 async def serve(
@@ -130,7 +139,8 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
         raise StartError(
             "no queue given: set --redis-url or SIGLIP_REDIS_URL (`siglip serve` brings its own)"
         )
-    access, encryption = _access(settings), credentials(settings)
+    access, encryption, deadlines = _access(settings), credentials(settings), Deadlines.of(settings)
+    spans = traces.start(settings)
     model = ServedModel.load(settings)
     broker = await _connect(settings, model)
     registry = new_registry(process="gateway", model=model.name, fingerprint=model.fingerprint)
@@ -139,7 +149,7 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
     canaries = _canaries(settings, model, broker)
     health = Health(broker, settings.served_towers, _needs(settings), canaries)
     registry.register(StateCollector(parts.admission, broker, health))
-    calls = CallInterceptor(settings.max_deadline_s, access, metrics)
+    calls = CallInterceptor(deadlines, access, metrics, spans)
     server = _server(settings, parts, calls, health)
     try:
         port = bind(server, settings.listen, encryption)
@@ -154,7 +164,7 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
     await server.start()
     following = [asyncio.create_task(canary.follow()) for canary in canaries]
     following.append(asyncio.create_task(health.follow()))
-    return Gateway(port, parts, server, calls, health, decoders, following, page)
+    return Gateway(port, parts, server, calls, health, decoders, following, page, spans)
 
 
 def _canaries(settings: GatewaySettings, model: ServedModel, broker: GatewayBroker) -> list[Canary]:

@@ -32,8 +32,9 @@ class ZeroShotService(zero_shot_pb2_grpc.ZeroShotServiceServicer):
         with parts.admit(request, call, texts=len(prompts), images=call.items):
             images, texts = await self._both(request.images, prompts, call)
         start = time.monotonic()
-        labels = scores.label_vectors(texts, len(templates))
-        results = self._classified(request, images, labels)
+        with call.traced("score"):
+            labels = scores.label_vectors(texts, len(templates))
+            results = self._classified(request, images, labels)
         return zero_shot_pb2.ClassifyResponse(
             results=results,
             logit_scale=parts.model.logit_scale,
@@ -50,12 +51,8 @@ class ZeroShotService(zero_shot_pb2_grpc.ZeroShotServiceServicer):
         with parts.admit(request, call, texts=len(request.texts), images=len(request.images)):
             images, texts = await self._both(request.images, request.texts, call)
         start = time.monotonic()
-        dim = model.embedding_dim
-        logits = self._logits(
-            scores.cosines(scores.unit_vectors(images, dim), scores.unit_vectors(texts, dim))
-        )
-        logits[[index for index, _ in images.failures()], :] = np.nan
-        logits[:, [index for index, _ in texts.failures()]] = np.nan
+        with call.traced("score"):
+            logits = self._all_logits(images, texts)
         return zero_shot_pb2.ScoreResponse(
             logits_per_image=_matrix(logits),
             probabilities=_matrix(scoring.sigmoid(logits)),
@@ -105,6 +102,16 @@ class ZeroShotService(zero_shot_pb2_grpc.ZeroShotServiceServicer):
                 for index, probability, logit, cosine in zip(ranked, *columns, strict=True)
             ]
         )
+
+    def _all_logits(self, images: Embedded, texts: Embedded) -> Floats:
+        """[images, texts]; NaN where one of the two failed."""
+        dim = self._parts.model.embedding_dim
+        logits = self._logits(
+            scores.cosines(scores.unit_vectors(images, dim), scores.unit_vectors(texts, dim))
+        )
+        logits[[index for index, _ in images.failures()], :] = np.nan
+        logits[:, [index for index, _ in texts.failures()]] = np.nan
+        return logits
 
     def _logits(self, cosines: Floats) -> Floats:
         model = self._parts.model

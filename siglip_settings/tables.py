@@ -66,6 +66,17 @@ class ProcessSettings:
         help="host:port of the page with /metrics (Prometheus) and /healthz; port 0: any. 'siglip serve' "
         "gives the port to the gateway and the ones after it to the workers. Default: no page.",
     )
+    traces_endpoint: str | None = setting(
+        None,
+        secret=True,
+        help="Where spans are sent (OpenTelemetry, OTLP over HTTP): http://host:4318. Default: nowhere.",
+    )
+    traces_sample_ratio: float = setting(
+        1.0,
+        minimum=0,
+        maximum=1,
+        help="Share of calls that are traced; a call that comes with a trace follows its caller's choice.",
+    )
     drain_timeout_s: float = setting(
         30.0, unit="s", minimum=0, help="Time to finish accepted work when told to stop."
     )
@@ -126,8 +137,11 @@ class GatewaySettings(ModelSettings, RedisSettings, ProcessSettings):
     max_reply_bytes: int = setting(
         4 * MIB, unit="bytes", minimum=1024, help="One Classify reply; stock clients accept 4 MiB."
     )
+    default_deadline_s: float | None = setting(
+        None, unit="s", minimum=0.001, help="Time of a call without a deadline. Default: max_deadline_s."
+    )
     max_deadline_s: float = setting(
-        60.0, unit="s", minimum=0.001, help="Longest time of a call; longer or absent deadlines become this."
+        60.0, unit="s", minimum=0.001, help="Longest time of a call; longer deadlines become this."
     )
     max_connection_age_s: float = setting(
         600.0,

@@ -14,6 +14,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 PACKAGES = {
     "client": ["siglip_client"],
     "gateway": ["gateway", "broker", "siglip_settings", "siglip_metrics"],
+    "traces": ["siglip_traces"],
     "worker": ["workers", "broker", "siglip_settings", "siglip_metrics", "siglip_model"],
     "cli": ["siglip_cli"],
 }
@@ -24,6 +25,7 @@ DISTRIBUTION = {
     "google": "protobuf",
     "grpc_health": "grpcio-health-checking",
     "grpc_reflection": "grpcio-reflection",
+    "opentelemetry": "opentelemetry-sdk",
     "huggingface_hub": "huggingface-hub",
     "prometheus_client": "prometheus-client",
 }

@@ -2,14 +2,21 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from broker import BrokerError, WorkerBroker
+from broker import BrokerError, Job, WorkerBroker
+from workers import traces
 from workers.answer import answer
 from workers.buffer import Buffer
 from workers.compute import Computer
 from workers.errors import DeviceLost
 from workers.metrics import Metrics
+from workers.timing import BatchTiming
+
+if TYPE_CHECKING:
+    from siglip_traces.spans import Traces
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +33,13 @@ class Loop:
         computer: Computer,
         metrics: Metrics,
         on_end: Callable[[Exception | None], None],
+        traces: "Traces | None" = None,
     ) -> None:
         self._broker = broker
         self._computer = computer
         self._metrics = metrics
         self._on_end = on_end
+        self._traces = traces
         self._buffer = Buffer(computer.max_rows)
         self._stopping = threading.Event()
 
@@ -54,12 +63,20 @@ class Loop:
     def _compute(self) -> None:
         while jobs := self._buffer.next_batch():
             if wanted := self._broker.wanted(jobs):
-                results = answer(wanted, self._computer)
-                # Replying from here, not from a third thread, was quicker in every measurement.
-                self._broker.reply(results)
-                self._metrics.batch(results, self._computer.max_rows)
+                self._run(wanted)
                 self._buffer.max_rows = self._computer.max_rows
         self._on_end(None)
+
+    def _run(self, jobs: list[Job]) -> None:
+        waited_s, started_ns = [self._broker.age_s(job) for job in jobs], time.time_ns()
+        results = answer(jobs, self._computer)
+        computed_ns = time.time_ns()
+        # Replying from here, not from a third thread, was quicker in every measurement.
+        self._broker.reply(results)
+        timing = BatchTiming(waited_s, started_ns, computed_ns, time.time_ns())
+        self._metrics.batch(results, self._computer.max_rows, timing)
+        if self._traces is not None:
+            traces.record(self._traces, jobs, timing)
 
     def _guard(self, work: Callable[[], None]) -> None:
         try:

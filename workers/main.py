@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
@@ -11,6 +12,7 @@ from siglip_metrics import Page, PageError, new_registry
 from siglip_model.files import resolve
 from siglip_settings import WorkerSettings
 from workers import tower as model_tower
+from workers import traces
 from workers.batch import Tower
 from workers.calibrate import calibrate, warm_up
 from workers.compute import Computer
@@ -21,6 +23,9 @@ from workers.metrics import Metrics, StateCollector
 from workers.serve import serve
 from workers.verify import verify
 
+if TYPE_CHECKING:
+    from siglip_traces.spans import Traces
+
 log = logging.getLogger(__name__)
 
 
@@ -30,7 +35,7 @@ def run(settings: WorkerSettings) -> int:
     Raises SetupError or CheckpointError when it cannot work as it is configured. A Redis that is away is
     waited for.
     """
-    compute = choose(settings)
+    spans, compute = traces.start(settings), choose(settings)
     folder = resolve(settings.model, revision=settings.revision, cache_dir=settings.cache_dir).folder
     broker = connect(
         settings, folder, device=str(compute.device), dtype=compute.dtype_name, attention=compute.attention
@@ -49,9 +54,9 @@ def run(settings: WorkerSettings) -> int:
     info = broker.info
     registry = new_registry(process=f"{info.tower} worker", model=info.model, fingerprint=info.fingerprint)
     registry.register(StateCollector(broker, compute.device))
-    with _page(settings, registry):
+    with _page(settings, registry), _sent(spans):
         computer = Computer(tower, max_rows, broker.progress)
-        return serve(broker, computer, Metrics(registry), settings.drain_timeout_s)
+        return serve(broker, computer, Metrics(registry), settings.drain_timeout_s, spans)
 
 
 @contextmanager
@@ -68,6 +73,15 @@ def _page(settings: WorkerSettings, registry: CollectorRegistry) -> Iterator[Non
         yield
     finally:
         page.close()
+
+
+@contextmanager
+def _sent(spans: "Traces | None") -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if spans:
+            spans.close()
 
 
 def load(settings: WorkerSettings, folder: Path, compute: Compute) -> tuple[Tower, int]:

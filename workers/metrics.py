@@ -7,6 +7,8 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from broker import JobResult, WorkerBroker
+from workers.memory import reserved_bytes, used_bytes
+from workers.timing import BatchTiming
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -38,13 +40,28 @@ class Metrics:
         self._compute_s = Histogram(
             "siglip_batch_seconds", "A batch on the device.", buckets=SECONDS, registry=registry
         )
+        self._wait_s = Histogram(
+            "siglip_wait_seconds",
+            "An entry in the queue, until its batch.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._reply_s = Histogram(
+            "siglip_reply_seconds",
+            "Answers of a batch, until Redis has them.",
+            buckets=SECONDS,
+            registry=registry,
+        )
 
-    def batch(self, results: Sequence[JobResult], max_rows: int) -> None:
-        """A batch has been computed."""
+    def batch(self, results: Sequence[JobResult], max_rows: int, timing: BatchTiming) -> None:
+        """A batch has been answered."""
         rows = sum(result.job.rows for result in results)
         self._rows.observe(rows)
         self._fill.observe(min(1.0, rows / max_rows))
         self._compute_s.observe(max(result.compute_us for result in results) / 1e6)
+        for waited_s in timing.waited_s:
+            self._wait_s.observe(waited_s)
+        self._reply_s.observe((timing.replied_ns - timing.computed_ns) / 1e9)
 
 
 class StateCollector:
@@ -69,10 +86,8 @@ class StateCollector:
         for event, count in sorted(counts.items()):
             events.add_metric([event], count)
         yield events
-        if self._device.type == "cuda":
-            used, reserved = (
-                torch.cuda.memory_allocated(self._device),
-                torch.cuda.memory_reserved(self._device),
-            )
-            yield GaugeMetricFamily("siglip_device_memory_bytes", "Tensors on the device.", used)
+        if (used := used_bytes(self._device)) is not None:
+            text = "Tensors on the device; on the CPU the whole process."
+            yield GaugeMetricFamily("siglip_device_memory_bytes", text, used)
+        if (reserved := reserved_bytes(self._device)) is not None:
             yield GaugeMetricFamily("siglip_device_reserved_bytes", "Held from the device.", reserved)

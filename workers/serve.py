@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from broker import BrokerError, WorkerBroker
 from workers.compute import Computer
 from workers.errors import SetupError
 from workers.loop import Loop
 from workers.metrics import Metrics
+
+if TYPE_CHECKING:
+    from siglip_traces.spans import Traces
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +32,19 @@ Event = str | Exception | None
 Events = SimpleQueue[Event]
 
 
-def serve(broker: WorkerBroker, computer: Computer, metrics: Metrics, drain_timeout_s: float) -> int:
+def serve(
+    broker: WorkerBroker,
+    computer: Computer,
+    metrics: Metrics,
+    drain_timeout_s: float,
+    traces: "Traces | None" = None,
+) -> int:
     """The exit status. What is not finished in time, or at a second signal, goes back to the queue.
 
     Raises SetupError when the queue refuses this worker.
     """
     events: Events = SimpleQueue()
-    loop = Loop(broker, computer, metrics, events.put)
+    loop = Loop(broker, computer, metrics, events.put, traces)
     with _signals_to(events):
         loop.start()
         log.info("ready")

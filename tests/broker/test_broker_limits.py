@@ -73,6 +73,16 @@ async def test_calls_cancelled_before_and_while_they_are_sent_leave_nothing(
     await until(lambda: length(embedded.url, tag) == 0)
 
 
+async def test_all_that_is_withdrawn_is_counted(embedded: EmbeddedServer, tag: str, connect: Connect) -> None:
+    gateway = await connect(embedded)
+    calls = [embed(gateway, rows=64) for _ in range(80)]
+    # Not all may be in Redis by then.
+    await until(lambda: length(embedded.url, tag) >= 64)
+    await end(calls)
+    await until(lambda: gateway.stats["withdrawn_waiting"] == 80)
+    assert gateway.stats["withdrawn_in_work"] == 0
+
+
 async def test_what_has_expired_is_dropped_before_a_worker_sees_it(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
@@ -169,8 +179,10 @@ async def test_bytes_in_flight_are_bounded(embedded: EmbeddedServer, connect: Co
     gateway = await connect(embedded, max_in_flight_bytes=1000)
     calls = [embed(gateway, rows=10)]
     await asyncio.sleep(0)
-    with pytest.raises(QueueFull, match="640 bytes are in flight; 640 more pass the limit of 1000"):
+    message = "640 bytes are in flight; 640 more pass the limit of 1000"
+    with pytest.raises(QueueFull, match=message) as refused:
         await embed(gateway, rows=10)
+    assert refused.value.wall == "in_flight_bytes"
     await end(calls)
     await asyncio.sleep(0)
     assert gateway._room.used_bytes == 0
@@ -184,8 +196,9 @@ async def test_a_servers_full_memory_is_a_full_queue_and_workers_get_it_free_aga
     await until(lambda: length(own_server.url, tag) == 20)
     with looking(own_server.url) as connection:
         connection.config_set("maxmemory", 1)
-    with pytest.raises(QueueFull, match="memory is full"):
+    with pytest.raises(QueueFull, match="memory is full") as refused:
         await embed(gateway)
+    assert refused.value.wall == "server_memory"
     # Not one byte is free, and yet entries end; their replies follow when there is room.
     with QueueWorker(own_server.url, tag) as worker:
         await until(lambda: worker.broker.stats.get("out_of_memory"))
@@ -202,8 +215,9 @@ async def test_the_queue_may_fill_a_share_of_the_servers_memory(
     gateway = await connect(own_server, queue_memory_share=0.001)  # two entries of 4096 bytes
     calls = [embed(gateway, rows=64, caller=n) for n in range(2)]
     await asyncio.sleep(0)
-    with pytest.raises(QueueFull, match="pass the limit of 2"):
+    with pytest.raises(QueueFull, match="pass the limit of 2") as refused:
         await embed(gateway, rows=64)
+    assert refused.value.wall == "queue_memory"
     await end(calls)
 
 
@@ -306,6 +320,7 @@ async def test_what_would_be_late_is_refused_at_once(
     ) as late:
         await embed(gateway, deadline_s=0.1)
     assert 0.1 <= late.value.retry_after_s <= 5
+    assert late.value.wall == "predicted_wait"
     assert gateway.stats["hopeless"] == 1
     assert length(embedded.url, tag) == 60  # it never reached the queue
     patient = embed(gateway, deadline_s=30)

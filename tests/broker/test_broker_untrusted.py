@@ -81,6 +81,16 @@ async def test_what_a_worker_cannot_run_is_refused_with_its_reason(
     assert worker.jobs == []
 
 
+@pytest.mark.parametrize(("given", "read"), [("00-abc", "00-abc"), ("x" * 641, "")])
+async def test_the_context_of_a_trace_is_bounded(given: str, read: str) -> None:
+    newer = job_pb2.JobHeader.FromString(header())
+    newer.trace_context = given
+    fields = {b"h": newer.SerializeToString(), b"p": bytes(64)}
+    job = wire.unpack_entry("s", b"1-0", fields, tower="text", fingerprint=FINGERPRINT)
+    assert job.trace_context == read
+    assert len(header(trace_context=given)) == len(header(trace_context=read))
+
+
 async def test_another_version_is_refused(embedded: EmbeddedServer, tag: str, other_gateway: str) -> None:
     newer = job_pb2.JobHeader.FromString(header())
     newer.version = 2

@@ -5,39 +5,20 @@ import re
 import shutil
 import subprocess
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from broker import EmbeddedServer
 from siglip_client import Client, SiglipError
 from siglip_metrics import Page, PageError, new_registry
 from tests.cli.service import Service, serving
+from tests.support.pages import Samples, get, scraped, total
 
 MONITORING = Path("deploy/monitoring")
-Samples = dict[str, list[tuple[dict[str, str], float]]]
 # What Prometheus itself adds to each sample.
 TARGET_LABELS = {"job", "instance"}
-
-
-def get(port: int, path: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
-        return str(reply.read().decode())
-
-
-def scraped(port: int) -> Samples:
-    found: Samples = {}
-    for family in text_string_to_metric_families(get(port, "/metrics")):
-        for sample in family.samples:
-            found.setdefault(sample.name, []).append((sample.labels, sample.value))
-    return found
-
-
-def total(samples: Samples, name: str, **labels: str) -> float:
-    return sum(value for given, value in samples.get(name, []) if given.items() >= labels.items())
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +42,8 @@ def pages(watched: tuple[Service, list[int]], png: bytes) -> Samples:
     with Client(service.address) as client:
         client.classify([png], ["a", "b"])
         client.embed_images([png, b"no picture"], on_error="return")
-        with pytest.raises(SiglipError):
-            client.embed_texts(["a"] * 3, dtype="f32", timeout_s=1e-9)
+    with Client(service.address, model="other") as client, pytest.raises(SiglipError):
+        client.embed_texts(["a"])
     together: Samples = {}
     for port in ports:
         for name, samples in scraped(port).items():
@@ -81,6 +62,10 @@ def test_what_was_done_is_counted(pages: Samples) -> None:
     assert total(pages, "siglip_healthy", service="all") == 1
     assert total(pages, "siglip_rows_total") == total(pages, "siglip_batch_rows_sum") >= 4
     assert total(pages, "siglip_compute_seconds_total") > 0
+    assert total(pages, "siglip_wait_seconds_count") >= 3
+    assert total(pages, "siglip_reply_seconds_sum") > 0
+    assert total(pages, "siglip_refused_calls_total", reason="MODEL_UNKNOWN") == 1
+    assert total(pages, "siglip_device_memory_bytes") > 1e8
     assert total(pages, "siglip_in_flight_rows") == 0
     assert {labels["model"] for labels, _ in pages["siglip_build_info"]} == {"tiny"}
 
@@ -103,7 +88,7 @@ def test_every_query_finds_its_metrics_and_labels(pages: Samples, query: str) ->
         labels = set().union(*(given for given, _ in pages[name])) | TARGET_LABELS
         for label, value in re.findall(r'(\w+)\s*!?=~?\s*"([^"]*)"', matchers):
             assert label in labels
-            if label in ("event", "class", "service"):
+            if label in ("event", "class", "service", "how", "wall"):
                 assert value in {given[label] for given, _ in pages[name]}
         grouped = {word for group in re.findall(r"by \(([^)]*)\)", query) for word in group.split(", ")}
         assert grouped - labels - {"le"} == set()

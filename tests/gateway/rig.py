@@ -25,11 +25,15 @@ class FakeWorker:
         self.model = model
         self._running, self._idle = threading.Event(), threading.Event()
         self._running.set()
+        self._answering = threading.Event()
+        self._answering.set()
         self.failing: set[bytes] = set()
         """Rows that have no vector, with `failure`."""
         self.failure = RowError("MODEL_FAILED", "this row cannot be computed", False)
         self.rows: list[bytes] = []
         """Every row that was computed."""
+        self.held = 0
+        """Entries that it has taken and not answered."""
         info = WorkerInfo(f"fake-{tower}", tower, "cpu", "float32", "sdpa", model.fingerprint)
         tag = model_tag(model.name, model.fingerprint)
         self._broker = WorkerBroker(
@@ -48,6 +52,11 @@ class FakeWorker:
 
     def resume(self) -> None:
         self._running.set()
+        self._answering.set()
+
+    def hold(self) -> None:
+        """From now on it takes, and answers nothing until it resumes."""
+        self._answering.clear()
 
     def stop(self) -> None:
         self.resume()
@@ -62,6 +71,9 @@ class FakeWorker:
                 self._idle.set()
                 self._running.wait(0.05)
             elif jobs := self._broker.take(256, 0.05):
+                self.held = len(jobs)
+                self._answering.wait()
+                self.held = 0
                 self._broker.reply([self._answer(job) for job in jobs])
             self._broker.progress()
 

@@ -262,8 +262,8 @@ from siglip_settings import GatewaySettings
 logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
 model, url, listen = sys.argv[1:]
 asyncio.run(serve(GatewaySettings(model=model, redis_url=url, listen=listen)))
-heavy = [name for name in ("torch", "transformers", "workers") if name in sys.modules]
-print("ended", *heavy, flush=True)
+heavy = ("torch", "transformers", "workers", "opentelemetry.sdk.trace")
+print("ended", *(name for name in heavy if name in sys.modules), flush=True)
 """
 
 

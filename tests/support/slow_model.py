@@ -27,6 +27,7 @@ from prometheus_client import CollectorRegistry
 
 from siglip_model.config import SiglipConfig
 from siglip_settings import WorkerSettings
+from workers import traces
 from workers.batch import RowDtype, Rows, Vectors
 from workers.compute import Computer
 from workers.connect import connect
@@ -99,6 +100,7 @@ def slow_worker(
     max_batch_rows: int = 8,
     drain_timeout_s: float = 10.0,
     breaks_after_rows: int = 0,
+    traces_endpoint: str | None = None,
     log: int | IO[bytes] = subprocess.DEVNULL,
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """A worker process with this tower in place of the checkpoint's; killed at the end if it still runs.
@@ -115,6 +117,8 @@ def slow_worker(
         "drain-timeout-s": drain_timeout_s,
         "breaks-after-rows": breaks_after_rows,
     }
+    if traces_endpoint:
+        options["traces-endpoint"] = traces_endpoint
     arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "tests.support.slow_model", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stderr=log)
@@ -135,6 +139,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--batch-s", type=float, default=0.0)
     parser.add_argument("--row-s", type=float, default=0.0)
     parser.add_argument("--breaks-after-rows", type=int, default=0)
+    parser.add_argument("--traces-endpoint")
     given = vars(parser.parse_args(arguments))
     manner = {name: given.pop(name) for name in ("batch_s", "row_s", "breaks_after_rows")}
     settings = WorkerSettings(device="cpu", **given)
@@ -143,7 +148,8 @@ def main(arguments: Sequence[str]) -> int:
     folder = Path(settings.model)
     broker = connect(settings, folder, device="cpu", dtype="float32", attention="eager")
     computer = Computer(tower, settings.max_batch_rows, broker.progress)
-    return serve(broker, computer, Metrics(CollectorRegistry()), settings.drain_timeout_s)
+    spans = traces.start(settings)
+    return serve(broker, computer, Metrics(CollectorRegistry()), settings.drain_timeout_s, spans)
 
 
 def tower_like(settings: WorkerSettings, **manner: Any) -> SlowTower:

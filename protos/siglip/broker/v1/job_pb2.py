@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asiglip/broker/v1/job.proto\x12\x10siglip.broker.v1\"\x88\x01\n\tJobHeader\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0e\n\x06job_id\x18\x02 \x01(\x0c\x12\x12\n\ngateway_id\x18\x03 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\r\n\x05\x64type\x18\x05 \x01(\t\x12\r\n\x05shape\x18\x06 \x03(\r\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x07 \x01(\x04\"\xa5\x01\n\x08JobReply\x12\x0e\n\x06job_id\x18\x01 \x01(\x0c\x12+\n\x04rows\x18\x02 \x01(\x0b\x32\x1b.siglip.broker.v1.RowsReplyH\x00\x12+\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1a.siglip.broker.v1.RowErrorH\x00\x12\x10\n\x08queue_us\x18\x04 \x01(\x04\x12\x12\n\ncompute_us\x18\x05 \x01(\x04\x42\t\n\x07outcome\"d\n\tRowsReply\x12\x0f\n\x07vectors\x18\x01 \x01(\x0c\x12\r\n\x05norms\x18\x02 \x01(\x0c\x12\x0b\n\x03\x64im\x18\x03 \x01(\r\x12*\n\x06\x65rrors\x18\x04 \x03(\x0b\x32\x1a.siglip.broker.v1.RowError\"K\n\x08RowError\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x11\n\tretryable\x18\x04 \x01(\x08\"9\n\nReplyBatch\x12+\n\x07replies\x18\x01 \x03(\x0b\x32\x1a.siglip.broker.v1.JobReply\"\xcc\x01\n\x0bWorkerLease\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\r\n\x05tower\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\x11\n\tattention\x18\x05 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\t\x12\r\n\x05model\x18\x07 \x01(\t\x12\x0c\n\x04host\x18\x08 \x01(\t\x12\x0b\n\x03pid\x18\t \x01(\r\x12*\n\x04work\x18\n \x01(\x0b\x32\x1c.siglip.broker.v1.WorkerWork\"?\n\nWorkerWork\x12\x0c\n\x04rows\x18\x01 \x01(\x04\x12\x0f\n\x07\x62\x61tches\x18\x02 \x01(\x04\x12\x12\n\ncompute_us\x18\x03 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asiglip/broker/v1/job.proto\x12\x10siglip.broker.v1\"\x9f\x01\n\tJobHeader\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0e\n\x06job_id\x18\x02 \x01(\x0c\x12\x12\n\ngateway_id\x18\x03 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\r\n\x05\x64type\x18\x05 \x01(\t\x12\r\n\x05shape\x18\x06 \x03(\r\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x07 \x01(\x04\x12\x15\n\rtrace_context\x18\x08 \x01(\t\"\xa5\x01\n\x08JobReply\x12\x0e\n\x06job_id\x18\x01 \x01(\x0c\x12+\n\x04rows\x18\x02 \x01(\x0b\x32\x1b.siglip.broker.v1.RowsReplyH\x00\x12+\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1a.siglip.broker.v1.RowErrorH\x00\x12\x10\n\x08queue_us\x18\x04 \x01(\x04\x12\x12\n\ncompute_us\x18\x05 \x01(\x04\x42\t\n\x07outcome\"d\n\tRowsReply\x12\x0f\n\x07vectors\x18\x01 \x01(\x0c\x12\r\n\x05norms\x18\x02 \x01(\x0c\x12\x0b\n\x03\x64im\x18\x03 \x01(\r\x12*\n\x06\x65rrors\x18\x04 \x03(\x0b\x32\x1a.siglip.broker.v1.RowError\"K\n\x08RowError\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x11\n\tretryable\x18\x04 \x01(\x08\"9\n\nReplyBatch\x12+\n\x07replies\x18\x01 \x03(\x0b\x32\x1a.siglip.broker.v1.JobReply\"\xcc\x01\n\x0bWorkerLease\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\r\n\x05tower\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12\x11\n\tattention\x18\x05 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\t\x12\r\n\x05model\x18\x07 \x01(\t\x12\x0c\n\x04host\x18\x08 \x01(\t\x12\x0b\n\x03pid\x18\t \x01(\r\x12*\n\x04work\x18\n \x01(\x0b\x32\x1c.siglip.broker.v1.WorkerWork\"?\n\nWorkerWork\x12\x0c\n\x04rows\x18\x01 \x01(\x04\x12\x0f\n\x07\x62\x61tches\x18\x02 \x01(\x04\x12\x12\n\ncompute_us\x18\x03 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,17 +32,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'siglip.broker.v1.job_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_JOBHEADER']._serialized_start=49
-  _globals['_JOBHEADER']._serialized_end=185
-  _globals['_JOBREPLY']._serialized_start=188
-  _globals['_JOBREPLY']._serialized_end=353
-  _globals['_ROWSREPLY']._serialized_start=355
-  _globals['_ROWSREPLY']._serialized_end=455
-  _globals['_ROWERROR']._serialized_start=457
-  _globals['_ROWERROR']._serialized_end=532
-  _globals['_REPLYBATCH']._serialized_start=534
-  _globals['_REPLYBATCH']._serialized_end=591
-  _globals['_WORKERLEASE']._serialized_start=594
-  _globals['_WORKERLEASE']._serialized_end=798
-  _globals['_WORKERWORK']._serialized_start=800
-  _globals['_WORKERWORK']._serialized_end=863
+  _globals['_JOBHEADER']._serialized_end=208
+  _globals['_JOBREPLY']._serialized_start=211
+  _globals['_JOBREPLY']._serialized_end=376
+  _globals['_ROWSREPLY']._serialized_start=378
+  _globals['_ROWSREPLY']._serialized_end=478
+  _globals['_ROWERROR']._serialized_start=480
+  _globals['_ROWERROR']._serialized_end=555
+  _globals['_REPLYBATCH']._serialized_start=557
+  _globals['_REPLYBATCH']._serialized_end=614
+  _globals['_WORKERLEASE']._serialized_start=617
+  _globals['_WORKERLEASE']._serialized_end=821
+  _globals['_WORKERWORK']._serialized_start=823
+  _globals['_WORKERWORK']._serialized_end=886
 # @@protoc_insertion_point(module_scope)

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class JobHeader(_message.Message):
-    __slots__ = ("version", "job_id", "gateway_id", "fingerprint", "dtype", "shape", "deadline_ms")
+    __slots__ = ("version", "job_id", "gateway_id", "fingerprint", "dtype", "shape", "deadline_ms", "trace_context")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
@@ -15,6 +15,7 @@ class JobHeader(_message.Message):
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    TRACE_CONTEXT_FIELD_NUMBER: _ClassVar[int]
     version: int
     job_id: bytes
     gateway_id: str
@@ -22,7 +23,8 @@ class JobHeader(_message.Message):
     dtype: str
     shape: _containers.RepeatedScalarFieldContainer[int]
     deadline_ms: int
-    def __init__(self, version: _Optional[int] = ..., job_id: _Optional[bytes] = ..., gateway_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
+    trace_context: str
+    def __init__(self, version: _Optional[int] = ..., job_id: _Optional[bytes] = ..., gateway_id: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., deadline_ms: _Optional[int] = ..., trace_context: _Optional[str] = ...) -> None: ...
 
 class JobReply(_message.Message):
     __slots__ = ("job_id", "rows", "error", "queue_us", "compute_us")
