@@ -31,12 +31,15 @@ from broker.jobs import (
 )
 from broker.keys import model_tag
 from broker.permissions import denied_commands
+from broker.roles import OPTIONAL, ROLES, Permission, Role, permissions_of, rules_of
 from broker.timing import WorkerTiming
 from broker.view import DeadLetter, ModelView, QueueView, ServerView, TowerView
 from broker.worker import WorkerBroker
 
 __all__ = [
     "JOB_CLASSES",
+    "OPTIONAL",
+    "ROLES",
     "Answer",
     "BrokerError",
     "BrokerUnavailable",
@@ -52,8 +55,10 @@ __all__ = [
     "JobResult",
     "ModelView",
     "NoWorkers",
+    "Permission",
     "QueueFull",
     "QueueView",
+    "Role",
     "Row",
     "RowError",
     "ServerView",
@@ -67,4 +72,6 @@ __all__ = [
     "WouldBeLate",
     "denied_commands",
     "model_tag",
+    "permissions_of",
+    "rules_of",
 ]

@@ -33,6 +33,7 @@ HOPELESS = (AuthenticationError, AuthorizationError, NoPermissionError)
 # What redis-py raises for a URL that it cannot take.
 UNUSABLE = (ValueError, TypeError, redis.RedisError)
 AWAY = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, MasterDownError, ReadOnlyError, OSError)
+_IN_PIPELINE = re.compile(r"^Command # \d+ \((\w+).*\) of pipeline caused error: ", re.DOTALL)
 
 
 def sync_client(settings: RedisUrls) -> redis.Redis:
@@ -112,8 +113,13 @@ def shown_url(settings: RedisUrls) -> str:
 
 def unavailable(settings: RedisUrls, error: BaseException) -> BrokerUnavailable:
     """One line that names the server and what went wrong."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return BrokerUnavailable(f"Redis at {shown_url(settings)}: {text}")
+    return BrokerUnavailable(f"Redis at {shown_url(settings)}: {reason_of(error)}")
+
+
+def reason_of(error: BaseException) -> str:
+    """One line. Of a command in a pipeline redis-py quotes the arguments too, content of users among them."""
+    text = re.sub(_IN_PIPELINE, r"\1: ", str(error))
+    return " ".join(text.split()) or type(error).__name__
 
 
 def check_server(info: dict[str, Any]) -> None:

@@ -73,13 +73,12 @@ class StateCollector:
             "siglip_queue_entries", "Entries waiting or in work.", labels=["tower", "class"]
         )
         oldest = GaugeMetricFamily(
-            "siglip_queue_oldest_seconds", "Age of the oldest entry.", labels=["tower", "class"]
+            "siglip_queue_oldest_seconds", "Age of this gateway's oldest entry.", labels=["tower", "class"]
         )
         workers = GaugeMetricFamily("siglip_live_workers", "Workers with a lease.", labels=["tower"])
         for state in self._broker.streams():
             depth.add_metric([state.tower, state.job_class], state.entries)
-            if state.oldest_s is not None:
-                oldest.add_metric([state.tower, state.job_class], state.oldest_s)
+            oldest.add_metric([state.tower, state.job_class], state.oldest_s)
         for tower, count in self._broker.live_workers().items():
             workers.add_metric([tower], count)
         yield from (depth, oldest, workers)

@@ -21,6 +21,7 @@ import numpy as np
 
 from broker import Job, JobResult, RowError, Tower, WorkerBroker, WorkerInfo, WorkerTiming
 from siglip_settings import RedisSettings
+from tests.support.roles import as_role
 
 FINGERPRINT = "f" * 16
 DIM = 4
@@ -84,7 +85,7 @@ class QueueWorker:
     ) -> None:
         self.worker_id = worker_id or uuid.uuid4().hex
         self.broker = WorkerBroker(
-            RedisSettings(redis_url=url, redis_ca_file=ca_file),
+            RedisSettings(redis_url=as_role(url, "worker"), redis_ca_file=ca_file),
             tag=tag,
             tower=tower,
             fingerprint=fingerprint,
