@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Fleet:
     def wait(self) -> None:
         """Until every gateway serves."""
         for port in self.ports:
-            wait_until(lambda port=port: serves(f"127.0.0.1:{port}"), START_TIMEOUT_S)
+            wait_until(partial(serves, f"127.0.0.1:{port}"), START_TIMEOUT_S)
 
     def _add(self, to: list[Part], name: str, arguments: list[str], environ: dict[str, str]) -> None:
         to.append(Part(name, arguments, environ, self.folder / f"{name}.log"))
