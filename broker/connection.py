@@ -1,6 +1,8 @@
 """Connections to Redis and what we ask of the server. The only place that builds redis-py clients."""
 
 import re
+import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,17 @@ def async_client(settings: RedisUrls) -> "redis.asyncio.Redis":
         _try_options(client.connection_pool)
     except UNUSABLE as error:
         raise _unusable(settings, error) from None
+    if client.connection_pool.connection_class is redis.asyncio.SSLConnection:
+        client.connection_pool.connection_class = _RereadingConnection
     return client
+
+
+class _RereadingConnection(redis.asyncio.SSLConnection):
+    """Takes renewed certificates when it connects again, as redis-py's synchronous one does."""
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        self.ssl_context.context = None
+        return super()._connection_arguments()
 
 
 def _try_options(pool: Any) -> None:
@@ -87,17 +99,30 @@ def _options(settings: RedisUrls) -> dict[str, Any]:
         "driver_info": None,
     }
     if _url(settings).startswith("rediss://"):
-        _require_files(settings)
+        _try_files(settings)
         options["ssl_ca_certs"] = settings.redis_ca_file
         options["ssl_certfile"] = settings.redis_cert_file
         options["ssl_keyfile"] = settings.redis_key_file
+        # Without one OpenSSL would ask for the password of an encrypted key at the terminal.
+        options["ssl_password"] = ""
     return options
 
 
-def _require_files(settings: RedisUrls) -> None:
-    for file in (settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file):
-        if file is not None and not Path(file).is_file():
+def _try_files(settings: RedisUrls) -> None:
+    """redis-py reads them when it first connects, and does not say which is wrong."""
+    authority, certificate, key = settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file
+    given = [file for file in (authority, certificate, key) if file is not None]
+    for file in given:
+        if not Path(file).is_file():
             raise BrokerUnavailable(f"cannot use Redis over TLS: there is no file {file}")
+    context = ssl.create_default_context()
+    try:
+        if authority:
+            context.load_verify_locations(authority)
+        if certificate:
+            context.load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError) as error:
+        raise BrokerUnavailable(f"cannot use Redis over TLS with {', '.join(given)}: {error}") from None
 
 
 def shown_url(settings: RedisUrls) -> str:

@@ -12,7 +12,6 @@ from siglip_settings import RedisSettings
 from tests.broker.conftest import Connect
 from tests.support.queue_worker import FINGERPRINT, QueueWorker, text_row, vector_of
 from tests.support.roles import as_user, set_user
-from tests.support.tls_proxy import make_certificate, tls_in_front_of
 from tests.support.valkey import debian_redis, left_overs, looking
 
 NO_REDIS = pytest.mark.skipif(not shutil.which("redis-server"), reason="no redis-server on this machine")
@@ -145,18 +144,3 @@ async def test_redis_of_the_machine_serves_as_well(tmp_path: Path, tag: str, con
         await gateway.close()
         assert answer.rows == [Row(*vector_of(text_row(1)))]
         assert left_overs(url, tag) == {}
-
-
-@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl to make a certificate with")
-async def test_tls_with_a_given_authority(embedded: EmbeddedServer, tag: str, tmp_path: Path) -> None:
-    certificate, key = make_certificate(tmp_path)
-    with tls_in_front_of(embedded.url.removeprefix("unix://"), certificate, key) as port:
-        url = f"rediss://127.0.0.1:{port}"
-        with pytest.raises(BrokerUnavailable, match="certificate verify failed"):
-            await gateway_to(url)
-        settings = RedisSettings(redis_url=url, redis_ca_file=str(certificate))
-        gateway = await GatewayBroker.connect(settings, tag=tag, fingerprint=FINGERPRINT)
-        with QueueWorker(url, tag, ca_file=str(certificate)):
-            answer = await gateway.embed("text", [text_row(1)], (16,), "int32", deadline_s=20)
-        await gateway.close()
-    assert answer.rows == [Row(*vector_of(text_row(1)))]
