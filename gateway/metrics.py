@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from broker import GatewayBroker
 from gateway.admission import Admission
 from gateway.health import Health
+from gateway.tls import Certificates
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
@@ -58,10 +59,13 @@ class Metrics:
 
 
 class StateCollector:
-    """Read when somebody looks: what is in flight, the queue, the workers, the health."""
+    """Read when somebody looks: what is in flight, the queue, the workers, the health, the certificate."""
 
-    def __init__(self, admission: Admission, broker: GatewayBroker, health: Health) -> None:
+    def __init__(
+        self, admission: Admission, broker: GatewayBroker, health: Health, certificates: Certificates | None
+    ) -> None:
         self._admission, self._broker, self._health = admission, broker, health
+        self._certificates = certificates
 
     def collect(self) -> Iterator[Metric]:
         admission = self._admission
@@ -91,6 +95,9 @@ class StateCollector:
         for event, count in sorted(counts.items()):
             events.add_metric([event], count)
         yield events
+        if self._certificates:
+            text = "When the certificate in use ends, in Unix time."
+            yield _gauge("siglip_tls_certificate_expiry_seconds", text, self._certificates.expires_s)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -32,7 +32,7 @@ from gateway.metrics import Metrics, StateCollector
 from gateway.model import ModelService
 from gateway.parts import Parts
 from gateway.served import ServedModel
-from gateway.tls import credentials
+from gateway.tls import certificates_of
 from gateway.tokens import TokenPool
 from gateway.zero_shot import ZeroShotService
 from siglip_metrics import Page, PageError, new_registry
@@ -127,7 +127,8 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
         raise StartError(
             "no queue given: set --redis-url or SIGLIP_REDIS_URL (`siglip serve` brings its own)"
         )
-    access, encryption = _access(settings), credentials(settings)
+    access, certificates = _access(settings), certificates_of(settings)
+    encryption = certificates.credentials() if certificates else None
     model = ServedModel.load(settings)
     broker = await _connect(settings, model)
     registry = new_registry(process="gateway", model=model.name, fingerprint=model.fingerprint)
@@ -135,7 +136,7 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
     parts, decoders = _assemble(settings, model, broker, metrics)
     canaries = _canaries(settings, model, broker)
     health = Health(broker, settings.served_towers, _needs(settings), canaries)
-    registry.register(StateCollector(parts.admission, broker, health))
+    registry.register(StateCollector(parts.admission, broker, health, certificates))
     calls = CallInterceptor(settings.max_deadline_s, access, metrics)
     server = _server(settings, parts, calls, health)
     try:

@@ -49,6 +49,7 @@ def doctor(as_json: bool, role: "Role | None", **given: Any) -> int:
 
 
 def _findings(given: dict[str, Any], role: "Role | None") -> Iterator["Finding"]:
+    from siglip_cli.doctor.certificates import check_gateway_certificates, check_redis_certificates
     from siglip_cli.doctor.findings import Finding
     from siglip_cli.doctor.machine import check_machine
     from siglip_cli.doctor.model import check_model
@@ -66,10 +67,12 @@ def _findings(given: dict[str, Any], role: "Role | None") -> Iterator["Finding"]
         yield finding
     else:
         yield Finding("skipped", "model", "no --model given")
+    yield from check_redis_certificates(redis)
     if redis.redis_url:
         yield from check_queue(redis, role, name, fingerprint)
     else:
         yield Finding("skipped", "queue", "no --redis-url given")
+    yield from check_gateway_certificates(client)
     yield from check_service(client, fingerprint)
 
 
