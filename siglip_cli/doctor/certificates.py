@@ -19,16 +19,16 @@ def check_gateway_certificates(settings: ClientSettings) -> Iterator[Finding]:
     """Of the gateway at --address and of --cert-file; nothing for a service in clear."""
     if settings.tls == "on" or settings.ca_file or settings.cert_file:
         host, _, port = settings.address.rpartition(":")
-        yield from _shown("gateway's certificate", host.strip("[]"), port, settings.ca_file)
-    yield from _own("client's certificate", settings.cert_file)
+        yield from _shown("gateway TLS", host.strip("[]"), port, settings.ca_file)
+    yield from _own("client TLS", settings.cert_file)
 
 
 def check_redis_certificates(settings: RedisSettings) -> Iterator[Finding]:
     """Of the server at --redis-url and of --redis-cert-file."""
     url = urlsplit(settings.redis_url or "")
     if url.scheme == "rediss":
-        yield from _shown("Redis' certificate", url.hostname or "", url.port or 6379, settings.redis_ca_file)
-        yield from _own("our certificate", settings.redis_cert_file)
+        yield from _shown("queue TLS", url.hostname or "", url.port or 6379, settings.redis_ca_file)
+        yield from _own("queue client TLS", settings.redis_cert_file)
 
 
 def _shown(what: str, host: str, port: str | int, ca_file: str | None) -> Iterator[Finding]:

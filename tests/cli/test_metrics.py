@@ -120,15 +120,15 @@ def test_doctor_looks_at_certificates(
         return {line["what"]: (line["level"], line["text"]) for line in lines}
 
     shown = found("--address", address, "--ca-file", ca.certificate)
-    level, text = shown["gateway's certificate"]
+    level, text = shown["gateway TLS"]
     assert level == "warning" and text.endswith("in 9 days") and shown["gateway"][0] == "ok"
     other_name = address.replace("127.0.0.1", "localhost")
-    level, text = found("--address", other_name, "--ca-file", ca.certificate)["gateway's certificate"]
+    level, text = found("--address", other_name, "--ca-file", ca.certificate)["gateway TLS"]
     assert level == "problem" and "certificate is not valid for 'localhost'" in text
-    level, text = found("--address", address, "--tls", "on")["gateway's certificate"]
+    level, text = found("--address", address, "--tls", "on")["gateway TLS"]
     assert level == "problem" and "unable to get local issuer certificate" in text
     own = ["--cert-file", expired.certificate, "--key-file", expired.key]
-    level, text = found("--address", address, "--ca-file", ca.certificate, *own)["client's certificate"]
+    level, text = found("--address", address, "--ca-file", ca.certificate, *own)["client TLS"]
     assert level == "problem" and text.startswith("ended on ")
 
 

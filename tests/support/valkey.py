@@ -71,9 +71,7 @@ def debian_redis(folder: Path, *arguments: str, tls: bool = False, port: int = 0
 
     With `tls` it speaks nothing else; the files for it are among the arguments.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = port or probe.getsockname()[1]
+    port = port or free_port()
     binary = shutil.which("redis-server")
     assert binary, "ask `shutil.which` first"
     ports = ["--port", "0", "--tls-port", str(port)] if tls else ["--port", str(port)]
@@ -86,6 +84,13 @@ def debian_redis(folder: Path, *arguments: str, tls: bool = False, port: int = 0
     finally:
         server.terminate()
         server.wait()
+
+
+def free_port() -> int:
+    """Of the loopback; somebody else may take it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _answers(port: int, tls: bool) -> bool:
