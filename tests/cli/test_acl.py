@@ -9,6 +9,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from broker import ROLES, EmbeddedServer, rules_of
+from siglip_cli.commands.doctor import doctor
 from siglip_cli.main import run
 from tests.support.roles import PASSWORD, as_user, set_user
 from tests.support.valkey import debian_redis, looking
@@ -35,6 +36,11 @@ def test_the_lines_make_users_that_doctor_knows(capsys: Captured, embedded: Embe
         assert ("workers" in found) == (role != "operator")
     with looking(embedded.url) as connection:
         connection.execute_command("ACL", "DELUSER", *(f"siglip-{role}" for role in ROLES))
+
+
+def test_doctor_knows_the_same_roles() -> None:
+    (option,) = [each for each in doctor.params if each.name == "role"]
+    assert tuple(option.type.choices) == ROLES  # type: ignore[attr-defined]
 
 
 def test_nobody_gets_the_password_of_the_example(capsys: Captured, embedded: EmbeddedServer) -> None:
