@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export SIGLIP_MODEL ?= checkpoints/shapes
 
-.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench-latency bench-memory bench-model bench-loss bench-overload dashboard fuzz chaos clean
+.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench-latency bench-memory bench-model bench-loss bench-overload dashboard fuzz chaos lock audit clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 16
@@ -35,12 +35,13 @@ serve: $(VENV)/.installed-run  ## Start the whole service and keep it running
 
 test: check pytest  ## Checks and tests
 
-check: $(VENV)/.installed-dev  ## Lint, types, generated code fresh
+check: $(VENV)/.installed-dev  ## Lint, types, generated code and locked versions fresh
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/buf lint
 	@scripts/protos.sh --check
+	@$(BIN)/python -m scripts.lock --check
 	@echo "checks passed"
 
 pytest: $(VENV)/.installed-dev  ## Tests alone; choose some with ARGS="tests/gateway -k cancel"
@@ -114,6 +115,14 @@ MINUTES ?= 10
 SEED ?= 1
 chaos: $(VENV)/.installed-dev  ## Kill, stop and drain everything under load; MINUTES=10 SEED=1
 	@env -u SIGLIP_MODEL $(BIN)/python -m tests.faults.chaos --minutes $(MINUTES) --seed $(SEED)
+
+lock: $(VENV)/.installed-dev  ## Lock what deployment images install; TORCH_WHEEL=file: with that CPU build of torch
+	@$(PIP_INSTALL) uv==0.13.9
+	@$(BIN)/python -m scripts.lock $(if $(TORCH_WHEEL),--torch-wheel $(TORCH_WHEEL))
+
+audit: $(VENV)/.installed-dev  ## Look the locked packages up in a database of vulnerabilities (needs a network)
+	@$(PIP_INSTALL) pip-audit==2.10.1
+	@$(BIN)/python -m scripts.audit
 
 clean:  ## Remove everything that was made here
 	rm -rf $(VENV) .venv-goldens .run .fuzz dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png

@@ -26,9 +26,9 @@ from PIL import Image
 from benchmarks.plot import Line, below, beside, plot
 from broker import EmbeddedServer
 from siglip_cli.probe import serves
-from tests.faults.fleet import Part, free_port
+from tests.faults.fleet import Part
 from tests.faults.load import Book, Caller, right_answers
-from tests.support.valkey import wait_until
+from tests.support.valkey import free_port, wait_until
 
 CHECKPOINT = Path("checkpoints/shapes").resolve()
 BOARD = Path("deploy/monitoring/dashboard.json")

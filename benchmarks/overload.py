@@ -24,10 +24,10 @@ from benchmarks.plot import Line, beside, plot
 from broker import EmbeddedServer
 from siglip_cli.probe import serves
 from siglip_client import AsyncClient, SiglipError
-from tests.faults.fleet import Part, free_port
+from tests.faults.fleet import Part
 from tests.support.checkpoints import write_tiny_checkpoint
 from tests.support.slow_model import slow_worker
-from tests.support.valkey import wait_until
+from tests.support.valkey import free_port, wait_until
 
 ROWS, BATCH_S = 8, 0.08
 SATURATION = ROWS / BATCH_S  # calls of one text, a second

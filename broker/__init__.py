@@ -33,13 +33,16 @@ from broker.keys import model_tag
 from broker.limits import PATIENCE, GatewayLimits, fair_share
 from broker.line import Line
 from broker.permissions import denied_commands
+from broker.roles import OPTIONAL, ROLES, Permission, Role, permissions_of, rules_of
 from broker.timing import WorkerTiming
 from broker.view import DeadLetter, ModelView, QueueView, ServerView, TowerView
 from broker.worker import WorkerBroker
 
 __all__ = [
     "JOB_CLASSES",
+    "OPTIONAL",
     "PATIENCE",
+    "ROLES",
     "Answer",
     "BrokerError",
     "BrokerUnavailable",
@@ -56,8 +59,10 @@ __all__ = [
     "Line",
     "ModelView",
     "NoWorkers",
+    "Permission",
     "QueueFull",
     "QueueView",
+    "Role",
     "Row",
     "RowError",
     "ServerView",
@@ -72,4 +77,6 @@ __all__ = [
     "denied_commands",
     "fair_share",
     "model_tag",
+    "permissions_of",
+    "rules_of",
 ]

@@ -1,6 +1,8 @@
 """Connections to Redis and what we ask of the server. The only place that builds redis-py clients."""
 
 import re
+import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ HOPELESS = (AuthenticationError, AuthorizationError, NoPermissionError)
 # What redis-py raises for a URL that it cannot take.
 UNUSABLE = (ValueError, TypeError, redis.RedisError)
 AWAY = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, MasterDownError, ReadOnlyError, OSError)
+_IN_PIPELINE = re.compile(r"^Command # \d+ \((\w+).*\) of pipeline caused error: ", re.DOTALL)
 
 
 def sync_client(settings: RedisUrls) -> redis.Redis:
@@ -56,7 +59,17 @@ def async_client(settings: RedisUrls) -> "redis.asyncio.Redis":
         _try_options(client.connection_pool)
     except UNUSABLE as error:
         raise _unusable(settings, error) from None
+    if client.connection_pool.connection_class is redis.asyncio.SSLConnection:
+        client.connection_pool.connection_class = _RereadingConnection
     return client
+
+
+class _RereadingConnection(redis.asyncio.SSLConnection):
+    """Takes renewed certificates when it connects again, as redis-py's synchronous one does."""
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        self.ssl_context.context = None
+        return super()._connection_arguments()
 
 
 def _try_options(pool: Any) -> None:
@@ -86,17 +99,30 @@ def _options(settings: RedisUrls) -> dict[str, Any]:
         "driver_info": None,
     }
     if _url(settings).startswith("rediss://"):
-        _require_files(settings)
+        _try_files(settings)
         options["ssl_ca_certs"] = settings.redis_ca_file
         options["ssl_certfile"] = settings.redis_cert_file
         options["ssl_keyfile"] = settings.redis_key_file
+        # Without one OpenSSL would ask for the password of an encrypted key at the terminal.
+        options["ssl_password"] = ""
     return options
 
 
-def _require_files(settings: RedisUrls) -> None:
-    for file in (settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file):
-        if file is not None and not Path(file).is_file():
+def _try_files(settings: RedisUrls) -> None:
+    """redis-py reads them when it first connects, and does not say which is wrong."""
+    authority, certificate, key = settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file
+    given = [file for file in (authority, certificate, key) if file is not None]
+    for file in given:
+        if not Path(file).is_file():
             raise BrokerUnavailable(f"cannot use Redis over TLS: there is no file {file}")
+    context = ssl.create_default_context()
+    try:
+        if authority:
+            context.load_verify_locations(authority)
+        if certificate:
+            context.load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError) as error:
+        raise BrokerUnavailable(f"cannot use Redis over TLS with {', '.join(given)}: {error}") from None
 
 
 def shown_url(settings: RedisUrls) -> str:
@@ -112,8 +138,13 @@ def shown_url(settings: RedisUrls) -> str:
 
 def unavailable(settings: RedisUrls, error: BaseException) -> BrokerUnavailable:
     """One line that names the server and what went wrong."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return BrokerUnavailable(f"Redis at {shown_url(settings)}: {text}")
+    return BrokerUnavailable(f"Redis at {shown_url(settings)}: {reason_of(error)}")
+
+
+def reason_of(error: BaseException) -> str:
+    """One line. Of a command in a pipeline redis-py quotes the arguments too, content of users among them."""
+    text = re.sub(_IN_PIPELINE, r"\1: ", str(error))
+    return " ".join(text.split()) or type(error).__name__
 
 
 def check_server(info: dict[str, Any]) -> None:

@@ -169,14 +169,12 @@ class GatewayBroker:
 
     def streams(self) -> list[StreamState]:
         """All streams of the served towers, as last seen."""
-        held, now_ms = self._held, self._clock.now_ms()
         states = []
         for tower in self._towers:
             for job_class in JOB_CLASSES:
                 stream = self._keys.requests(tower, job_class)
-                entries, oldest_ms = self._sender.depth(stream), held.oldest_ms.get(stream)
-                age_s = None if oldest_ms is None else max(0.0, now_ms - oldest_ms) / 1000
-                states.append(StreamState(tower, job_class, entries, age_s if entries else 0.0))
+                entries, oldest_s = self._sender.depth(stream), self._held.oldest_s(stream)
+                states.append(StreamState(tower, job_class, entries, oldest_s))
         return states
 
     @property

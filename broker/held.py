@@ -32,6 +32,8 @@ class Waiting:
     confirmed_s: float = 0.0
     # Entries in the stream then, this one included.
     ahead: int = 0
+    # When it came to us.
+    added_s: float = field(default_factory=time.monotonic)
     # In the sender's hands: waiting in line, or on its way.
     sending: bool = False
     # Sent more than once: a copy may be left when the other is answered.
@@ -61,8 +63,6 @@ class Held:
     pace: defaultdict[str, Pace] = field(default_factory=lambda: defaultdict(Pace))
     # Entries of each tower.
     answered: Counter[str] = field(default_factory=Counter)
-    # When the oldest entry of a stream was added, in ms of the server's clock.
-    oldest_ms: dict[str, float] = field(default_factory=dict)
     workers: dict[Tower, list[WorkerInfo]] = field(default_factory=dict)
     stats: Counter[str] = field(default_factory=Counter)
     # Set when the sender may have something to do.
@@ -94,6 +94,11 @@ class Held:
         """An entry could not be added, for its stream is gone."""
         self.stream_missing = True
         self.alarm.set()
+
+    def oldest_s(self, stream: str) -> float:
+        """Since when the entry waits that does so longest; 0 without one."""
+        added = [entry.added_s for entry in self.entries.values() if entry.stream == stream]
+        return time.monotonic() - min(added) if added else 0.0
 
     def resolve(self, reply: job_pb2.JobReply) -> None:
         """Hands a reply to whoever waits; second and unknown replies are only counted."""

@@ -82,12 +82,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """Entries of one tower and class, over all gateways, as last seen. `oldest_s` None: not known."""
+    """Entries of one tower and class, over all gateways, as last seen. `oldest_s`: of this gateway's."""
 
     tower: Tower
     job_class: JobClass
     entries: int
-    oldest_s: float | None
+    oldest_s: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)

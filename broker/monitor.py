@@ -15,7 +15,8 @@ from broker.connection import check_server
 from broker.errors import BrokerError, NoWorkers
 from broker.held import Held, Waiting, wait_for_event
 from broker.jobs import Tower, WorkerInfo
-from broker.keys import GROUP, OLDEST_ID, Keys, worker_name
+from broker.keys import GROUP, Keys, worker_name
+from broker.permissions import require_async
 from broker.reply_reader import ReplyReader
 from broker.sender import Sender
 
@@ -23,7 +24,6 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 0.1
 MISSING_AFTER_S = 1.0
-AGES_EVERY_S = 1.0
 
 
 class Monitor:
@@ -56,7 +56,6 @@ class Monitor:
         self._explain = explain
         self._run_id: object = None
         self._last_alive_s = dict.fromkeys(towers, time.monotonic())
-        self._ages_seen_s = 0.0
         self._outage_logged = False
         # Data was lost, and not all of it has been sent again.
         self._lost = False
@@ -66,6 +65,7 @@ class Monitor:
         info = await self._server_info()
         check_server(info)
         self._run_id = info.get("run_id")
+        await self._require_permissions()
         await self._make_streams()
         for _ in range(3):
             await self._probe()
@@ -102,7 +102,6 @@ class Monitor:
         else:
             self._send_again(self._missing(), sender)
         await self._look_for_workers()
-        await self._look_at_ages()
         self._note_return()
 
     def _note_return(self) -> None:
@@ -132,13 +131,12 @@ class Monitor:
         sent_s = time.monotonic()
         now, refreshed, info, *depths = await pipe.execute(raise_on_error=False)
         received_s = time.monotonic()
-        for result in (now, refreshed):
+        for result in (now, refreshed, *depths):
             if isinstance(result, BaseException):
                 raise result
         self._clock.observe(sent_s, received_s, now)
         for stream, depth in zip(self._streams, depths, strict=True):
-            if isinstance(depth, int):
-                self._held.depth[stream] = depth
+            self._held.depth[stream] = depth
         self._held.to_send.set()
         # A user without INFO is served too: the reply stream alone tells then.
         run_id = info.get("run_id") if isinstance(info, dict) else self._run_id
@@ -149,6 +147,7 @@ class Monitor:
         """What fails here is begun anew at the next check: until the end nothing lost is forgotten."""
         if self._lost:
             check_server(await self._server_info())
+        await self._require_permissions()
         await self._make_streams()
         if self._lost:
             # Only now: what the sender adds while there is no reply stream is answered to nobody.
@@ -177,6 +176,9 @@ class Monitor:
             log.warning("%d entries are sent again", len(entries))
             self._held.stats["readded"] += len(entries)
             sender.add_again(entries)
+
+    async def _require_permissions(self) -> None:
+        await require_async(self._client, "gateway", self._keys)
 
     async def _make_streams(self) -> None:
         pipe = self._client.pipeline(transaction=False)
@@ -207,30 +209,21 @@ class Monitor:
         absent_s = time.monotonic() - self._last_alive_s[tower]
         return absent_s if absent_s > self._no_worker_timeout_s else None
 
-    async def _look_at_ages(self) -> None:
-        """A user without EVAL_RO is served too: ages are only shown."""
-        if time.monotonic() - self._ages_seen_s < AGES_EVERY_S:
-            return
-        self._ages_seen_s = time.monotonic()
-        streams = [stream for stream in self._streams if self._held.depth[stream]]
-        pipe = self._client.pipeline(transaction=False)
-        for stream in streams:
-            pipe.execute_command("EVAL_RO", OLDEST_ID, 1, stream)
-        found = await pipe.execute(raise_on_error=False) if streams else []
-        self._held.oldest_ms = {
-            stream: float(entry_id.partition(b"-")[0])
-            for stream, entry_id in zip(streams, found, strict=True)
-            if isinstance(entry_id, bytes)
-        }
-
     async def _live_workers(self) -> list[list[WorkerInfo]]:
         """For each tower the consumers of its group that hold a lease."""
         pipe = self._client.pipeline(transaction=False)
         for tower in self._towers:
             pipe.xinfo_consumers(self._keys.requests(tower, "interactive"), GROUP)
-        groups = [[] if isinstance(g, BaseException) else g for g in await pipe.execute(raise_on_error=False)]
+        groups = [_members(reply) for reply in await pipe.execute(raise_on_error=False)]
         names = [[worker_name(consumer["name"]) for consumer in group] for group in groups]
         leases = [self._keys.lease(t, name) for t, of in zip(self._towers, names, strict=True) for name in of]
         values: list[Any] = await self._client.mget(leases) if leases else []
         found = iter([wire.unpack_lease(value) if value else None for value in values])
         return [[lease[0] for _ in of if (lease := next(found)) is not None] for of in names]
+
+
+def _members(reply: Any) -> list[dict[str, Any]]:
+    """Of a group that is not there: nobody."""
+    if isinstance(reply, NoPermissionError):
+        raise reply
+    return [] if isinstance(reply, BaseException) else reply

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import redis
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import NoPermissionError, OutOfMemoryError
 from siglip.broker.v1 import job_pb2
 
 from broker import wire
-from broker.connection import AWAY
+from broker.connection import AWAY, reason_of
 from broker.in_hand import Entry
 from broker.jobs import Tower
 from broker.keys import GROUP, HEADER_FIELD, REPLIES_FIELD, Keys
@@ -68,10 +68,10 @@ class Outbox:
                 with self._lock:
                     self._send_once(outgoing)
                 return
-            except AWAY as error:
-                log.warning("answers wait for Redis: %s", error)
+            except (*AWAY, NoPermissionError) as error:
+                log.warning("answers wait for Redis: %s", reason_of(error))
                 if self._closing.wait(retry_s):
-                    log.error("%d answers were not delivered: %s", len(outgoing.ended), error)
+                    log.error("%d answers were not delivered: %s", len(outgoing.ended), reason_of(error))
                     return
                 retry_s = min(LAST_RETRY_S, retry_s * 2)
 

@@ -1,53 +1,109 @@
-"""Tries every command that gateways and workers send, on keys of its own."""
+"""Tries what a role may send, on keys that do not exist: nothing is changed, and nothing is left."""
 
 import secrets
-from contextlib import closing, suppress
-from typing import Any
+from collections.abc import Sequence
+from contextlib import closing
 
-from redis.exceptions import NoPermissionError, RedisError, ResponseError
+import redis
+import redis.asyncio
+from redis.exceptions import ExecAbortError, NoPermissionError, RedisError
 
 from broker.connection import sync_client, unavailable
 from broker.jobs import RedisUrls
 from broker.keys import GROUP, Keys
+from broker.roles import OPTIONAL, Permission, Role, permissions_of
+
+_TRIALS = {
+    "del": "{key}",
+    "eval_ro": "return(1) 1 {key}",
+    "exec": "",
+    "expire": "{key} 1",
+    "get": "{key}",
+    "info": "server",
+    "mget": "{key}",
+    "multi": "",
+    "pexpire": "{key} 1",
+    "ping": "",
+    "scan": "0 COUNT 1",
+    "set": "{key} 1 XX PX 1",
+    "time": "",
+    "unwatch": "",
+    "watch": "{key}",
+    "xack": "{key} {group} 1-1",
+    "xadd": "{key} NOMKSTREAM * h x",
+    "xclaim": "{key} {group} me 0 1-1",
+    "xdel": "{key} 1-1",
+    "xgroup|create": "{key} {group} 0",
+    "xgroup|createconsumer": "{key} {group} me",
+    "xgroup|delconsumer": "{key} {group} me",
+    "xinfo|consumers": "{key} {group}",
+    "xlen": "{key}",
+    "xpending": "{key} {group}",
+    "xrange": "{key} - + COUNT 1",
+    "xread": "COUNT 1 STREAMS {key} 0",
+    "xreadgroup": "GROUP {group} me COUNT 1 STREAMS {key} >",
+    "xrevrange": "{key} + - COUNT 1",
+    "xtrim": "{key} MINID 1",
+}
 
 
-def denied_commands(settings: RedisUrls) -> list[str]:
-    """Those that this user may not send. Raises BrokerUnavailable. INFO may be denied, and is not named."""
+def denied_commands(settings: RedisUrls, role: Role) -> list[Permission]:
+    """What this user may not do of what the role does. Raises BrokerUnavailable."""
     keys = Keys(f"check-{secrets.token_hex(4)}")
-    stream, key = keys.requests("text", "interactive"), keys.lease("text", "check")
     with closing(sync_client(settings)) as client:
         try:
-            denied = [name for name, command in _commands(stream, key) if _is_denied(client, command)]
-            with suppress(NoPermissionError):
-                client.delete(stream, key)
+            return _denied(role, _send(client, role, keys))
         except (RedisError, OSError) as error:
             raise unavailable(settings, error) from error
-    return denied
 
 
-def _commands(stream: str, key: str) -> list[tuple[str, list[Any]]]:
-    lines = [
-        f"TIME|PING|XGROUP CREATE {stream} {GROUP} 0 MKSTREAM|XGROUP CREATECONSUMER {stream} {GROUP} me",
-        f"XADD {stream} 1-1 h x|XLEN {stream}|XREAD COUNT 1 STREAMS {stream} 0",
-        f"XREADGROUP GROUP {GROUP} me COUNT 1 STREAMS {stream} >|XPENDING {stream} {GROUP}",
-        f"XINFO CONSUMERS {stream} {GROUP}|XCLAIM {stream} {GROUP} me 0 1-1",
-        f"XACK {stream} {GROUP} 1-1|XDEL {stream} 1-1|XTRIM {stream} MINID 2",
-        f"XGROUP DELCONSUMER {stream} {GROUP} me|SET {key} 1 PX 5000|GET {key}|MGET {key}",
-        f"PEXPIRE {stream} 5000|EXPIRE {stream} 5|WATCH {stream}|UNWATCH|MULTI|EXEC|DEL {key}",
-    ]
-    commands = [command.split() for line in lines for command in line.split("|")]
-    return [(_name(words), list(words)) for words in commands]
+def require(client: redis.Redis, role: Role, keys: Keys) -> None:
+    """NoPermissionError with all that this user lacks to work in this role."""
+    _refuse(role, _send(client, role, keys))
 
 
-def _name(words: list[str]) -> str:
-    return " ".join(words[:2]) if words[0] in ("XGROUP", "XINFO") else words[0]
+async def require_async(client: "redis.asyncio.Redis", role: Role, keys: Keys) -> None:
+    """The same."""
+    pipe = client.pipeline(transaction=False)
+    for trial in _trials_of(role, keys):
+        pipe.pipeline_execute_command(*trial)  # type: ignore[no-untyped-call]
+    _refuse(role, await pipe.execute(raise_on_error=False))
 
 
-def _is_denied(client: Any, command: list[Any]) -> bool:
-    try:
-        client.execute_command(*command)
-    except NoPermissionError:
-        return True
-    except ResponseError:  # after a denied one another may make no sense
-        return False
-    return False
+def _send(client: redis.Redis, role: Role, keys: Keys) -> list[object]:
+    pipe = client.pipeline(transaction=False)
+    for trial in _trials_of(role, keys):
+        # Unlike execute_command this also puts WATCH into the line.
+        pipe.pipeline_execute_command(*trial)
+    return pipe.execute(raise_on_error=False)
+
+
+def _trials_of(role: Role, keys: Keys) -> list[list[str]]:
+    return [_trial(each, f"{keys.prefix}:{each.kind}:trial") for each in permissions_of(role)]
+
+
+def _trial(permission: Permission, key: str) -> list[str]:
+    words = _TRIALS[permission.command].format(key=key, group=GROUP)
+    return [*permission.command.upper().split("|"), *words.split()]
+
+
+def _denied(role: Role, results: Sequence[object]) -> list[Permission]:
+    pairs = zip(permissions_of(role), results, strict=True)
+    return [permission for permission, result in pairs if _is_denial(result)]
+
+
+def _is_denial(result: object) -> bool:
+    """Other errors are no matter: the keys are not there."""
+    # A denied EXEC is told as the end of its transaction.
+    return isinstance(result, NoPermissionError) or (
+        isinstance(result, ExecAbortError) and "NOPERM" in str(result)
+    )
+
+
+def _refuse(role: Role, results: Sequence[object]) -> None:
+    denied = [each for each in _denied(role, results) if each.command not in OPTIONAL]
+    if denied:
+        names = ", ".join(map(str, denied))
+        raise NoPermissionError(
+            f"a {role} needs more than this user may do: {names}; 'siglip acl {role}' prints the rules"
+        )

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import redis.asyncio
+from redis.exceptions import NoPermissionError
 
 from broker import wire
 from broker.connection import AWAY, BLOCK_MS
@@ -47,7 +48,7 @@ class ReplyReader:
                     # Before anything is done with them: what goes wrong must not come again.
                     self._last = entries[-1][0].decode()
                 self._resolve(entries)
-            except AWAY:
+            except (*AWAY, NoPermissionError):
                 await self._pause()
             except Exception:
                 if not self._failing:

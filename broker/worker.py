@@ -17,6 +17,7 @@ from broker.inbox import EXPIRED, Inbox
 from broker.jobs import Job, JobResult, RedisUrls, Tower, WorkerInfo
 from broker.keys import Keys
 from broker.outbox import Outbox, Outgoing
+from broker.permissions import require
 from broker.reclaim import Reclaimer, hand_back, leave
 from broker.timing import WorkerTiming
 
@@ -193,6 +194,7 @@ class WorkerBroker:
             return
         try:
             self._check()
+            require(self._reading, "worker", self._keys)
             self._inbox.make_groups()
         except HOPELESS as error:
             if self._was_connected:

@@ -10,6 +10,7 @@ from broker import GatewayBroker
 from gateway.admission import Admission
 from gateway.call import STAGES, Stage
 from gateway.health import Health
+from gateway.tls import Certificates
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
@@ -107,10 +108,13 @@ class Metrics:
 
 
 class StateCollector:
-    """Read when somebody looks: what is in flight, the queue, the workers, the health."""
+    """Read when somebody looks: what is in flight, the queue, the workers, the health, the certificate."""
 
-    def __init__(self, admission: Admission, broker: GatewayBroker, health: Health) -> None:
+    def __init__(
+        self, admission: Admission, broker: GatewayBroker, health: Health, certificates: Certificates | None
+    ) -> None:
         self._admission, self._broker, self._health = admission, broker, health
+        self._certificates = certificates
 
     def collect(self) -> Iterator[Metric]:
         admission = self._admission
@@ -122,13 +126,12 @@ class StateCollector:
             "siglip_queue_entries", "Entries waiting or in work.", labels=["tower", "class"]
         )
         oldest = GaugeMetricFamily(
-            "siglip_queue_oldest_seconds", "Age of the oldest entry.", labels=["tower", "class"]
+            "siglip_queue_oldest_seconds", "Age of this gateway's oldest entry.", labels=["tower", "class"]
         )
         workers = GaugeMetricFamily("siglip_live_workers", "Workers with a lease.", labels=["tower"])
         for state in self._broker.streams():
             depth.add_metric([state.tower, state.job_class], state.entries)
-            if state.oldest_s is not None:
-                oldest.add_metric([state.tower, state.job_class], state.oldest_s)
+            oldest.add_metric([state.tower, state.job_class], state.oldest_s)
         for tower, count in self._broker.live_workers().items():
             workers.add_metric([tower], count)
         yield from (depth, oldest, workers)
@@ -141,6 +144,9 @@ class StateCollector:
         for event, count in sorted(counts.items()):
             events.add_metric([event], count)
         yield events
+        if self._certificates:
+            text = "When the certificate in use ends, in Unix time."
+            yield _gauge("siglip_tls_certificate_expiry_seconds", text, self._certificates.expires_s)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

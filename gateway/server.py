@@ -34,7 +34,7 @@ from gateway.metrics import Metrics, StateCollector
 from gateway.model import ModelService
 from gateway.parts import Parts
 from gateway.served import ServedModel
-from gateway.tls import credentials
+from gateway.tls import certificates_of
 from gateway.tokens import TokenPool
 from gateway.zero_shot import ZeroShotService
 from siglip_metrics import Page, PageError, new_registry
@@ -139,7 +139,8 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
         raise StartError(
             "no queue given: set --redis-url or SIGLIP_REDIS_URL (`siglip serve` brings its own)"
         )
-    access, encryption, deadlines = _access(settings), credentials(settings), Deadlines.of(settings)
+    access, certificates, deadlines = _access(settings), certificates_of(settings), Deadlines.of(settings)
+    encryption = certificates.credentials() if certificates else None
     spans = traces.start(settings)
     model = ServedModel.load(settings)
     broker = await _connect(settings, model)
@@ -148,7 +149,7 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
     parts, decoders = _assemble(settings, model, broker, metrics)
     canaries = _canaries(settings, model, broker)
     health = Health(broker, settings.served_towers, _needs(settings), canaries)
-    registry.register(StateCollector(parts.admission, broker, health))
+    registry.register(StateCollector(parts.admission, broker, health, certificates))
     calls = CallInterceptor(deadlines, access, metrics, spans)
     server = _server(settings, parts, calls, health)
     try:

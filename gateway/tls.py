@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 
 from gateway.errors import StartError
+from gateway.expiry import expires_s
 from siglip_settings import GatewaySettings
 
 log = logging.getLogger(__name__)
@@ -15,8 +16,8 @@ log = logging.getLogger(__name__)
 Stamp = tuple[tuple[int, int, int], ...]
 
 
-def credentials(settings: GatewaySettings) -> grpc.ServerCredentials | None:
-    """None for a server in clear. Raises StartError for files that cannot serve."""
+def certificates_of(settings: GatewaySettings) -> "Certificates | None":
+    """None for a server in clear. Raises StartError for files that are missing."""
     certificate, key, authority = (
         settings.tls_cert_file,
         settings.tls_key_file,
@@ -27,12 +28,7 @@ def credentials(settings: GatewaySettings) -> grpc.ServerCredentials | None:
     if certificate is None or key is None:
         missing = "--tls-cert-file" if certificate is None else "--tls-key-file"
         raise StartError(f"{missing} is missing: TLS needs a certificate and its key")
-    files = Certificates(Path(certificate), Path(key), Path(authority) if authority else None)
-    return grpc.dynamic_ssl_server_credentials(
-        files.first(),
-        files.changed,  # type: ignore[arg-type]  # None says: nothing new
-        require_client_authentication=authority is not None,
-    )
+    return Certificates(Path(certificate), Path(key), Path(authority) if authority else None)
 
 
 @dataclass
@@ -42,7 +38,17 @@ class Certificates:
     authority: Path | None
     """Signs the clients' certificates; None: clients need none."""
 
+    expires_s: float = field(default=0.0, init=False)
+    """When the one in use ends, since the epoch."""
     _stamp: Stamp = field(default=(), init=False)
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Raises StartError for files that cannot serve."""
+        return grpc.dynamic_ssl_server_credentials(
+            self.first(),
+            self.changed,  # type: ignore[arg-type]  # None says: nothing new
+            require_client_authentication=self.authority is not None,
+        )
 
     def first(self) -> grpc.ServerCertificateConfiguration:
         """Raises StartError."""
@@ -72,6 +78,7 @@ class Certificates:
         probe.load_cert_chain(self.certificate, self.key, password="")
         if self.authority:
             probe.load_verify_locations(self.authority)
+        self.expires_s = expires_s(self.certificate)
         chain, key = self.certificate.read_bytes(), self.key.read_bytes()
         authority = self.authority.read_bytes() if self.authority else None
         return grpc.ssl_server_certificate_configuration([(key, chain)], root_certificates=authority)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 from siglip_cli import exit_codes
+from siglip_cli.commands.acl import acl
 from siglip_cli.commands.classify import classify
 from siglip_cli.commands.config import config
 from siglip_cli.commands.convert import convert
@@ -43,6 +44,7 @@ COMMANDS = (
     top,
     dead_letter,
     token,
+    acl,
     verify,
     train,
 )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from broker import EmbeddedServer
+from tests.support.roles import add_users
 
 # gRPC's C core writes to stderr when a server that a test stops says goodbye to its clients.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -15,4 +16,5 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 def embedded() -> Iterator[EmbeddedServer]:
     """One queue server for all tests that leave it as it is; each uses a tag of its own."""
     with EmbeddedServer() as server:
+        add_users(server.url)
         yield server

@@ -13,6 +13,7 @@ from siglip_cli.output import json_text, one_line
 from siglip_settings import ClientSettings, ModelSettings, RedisSettings, settings_of
 
 if TYPE_CHECKING:
+    from broker import Role
     from siglip_cli.doctor.findings import Finding
 
 MARKS = {"ok": ("ok", "green"), "skipped": ("-", None), "warning": ("!", "yellow"), "problem": ("X", "red")}
@@ -20,10 +21,15 @@ MARKS = {"ok": ("ok", "green"), "skipped": ("-", None), "warning": ("!", "yellow
 
 @click.command(cls=Command, epilog=exit_codes.EPILOG)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option(
+    "--role",
+    type=click.Choice(("gateway", "worker", "operator", "scaler")),
+    help="What the user of --redis-url must be able to do. Default: any of these.",
+)
 @settings_options(ClientSettings)
 @settings_options(RedisSettings)
 @settings_options(ModelSettings, may_be_absent=True)
-def doctor(as_json: bool, **given: Any) -> int:
+def doctor(as_json: bool, role: "Role | None", **given: Any) -> int:
     """Look at a service from here, and say what is wrong and what to do.
 
     It looks at what it is told of: the gateway at --address, the queue at --redis-url, the files of
@@ -35,14 +41,15 @@ def doctor(as_json: bool, **given: Any) -> int:
       siglip doctor --model checkpoints/shapes --redis-url redis://queue:6379 --address gateway:50051
     """
     worst = exit_codes.OK
-    for finding in _findings(given):
+    for finding in _findings(given, role):
         click.echo(json_text(dataclasses.asdict(finding)) if as_json else _line(finding))
         if finding.level == "problem":
             worst = exit_codes.SOME_FAILED
     return worst
 
 
-def _findings(given: dict[str, Any]) -> Iterator["Finding"]:
+def _findings(given: dict[str, Any], role: "Role | None") -> Iterator["Finding"]:
+    from siglip_cli.doctor.certificates import check_gateway_certificates, check_redis_certificates
     from siglip_cli.doctor.findings import Finding
     from siglip_cli.doctor.machine import check_machine
     from siglip_cli.doctor.model import check_model
@@ -60,10 +67,12 @@ def _findings(given: dict[str, Any]) -> Iterator["Finding"]:
         yield finding
     else:
         yield Finding("skipped", "model", "no --model given")
+    yield from check_redis_certificates(redis)
     if redis.redis_url:
-        yield from check_queue(redis, name, fingerprint)
+        yield from check_queue(redis, role, name, fingerprint)
     else:
         yield Finding("skipped", "queue", "no --redis-url given")
+    yield from check_gateway_certificates(client)
     yield from check_service(client, fingerprint)
 
 

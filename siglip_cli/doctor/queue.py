@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import closing
 
-from broker import BrokerError, ModelView, QueueView, ServerView, TowerView, denied_commands
+from broker import BrokerError, ModelView, Permission, QueueView, Role, ServerView, TowerView
 from broker.connection import check_server
 from siglip_cli.doctor.findings import Finding
+from siglip_cli.doctor.permissions import check_permissions, denied_by_role, may_be
 from siglip_settings import RedisSettings
 
 FULL = 0.6  # of the server's memory: a gateway refuses work above it
@@ -14,13 +15,17 @@ SLOW_S = 0.1
 CLOCK_S = 5.0
 
 
-def check_queue(settings: RedisSettings, name: str, fingerprint: str) -> Iterator[Finding]:
+def check_queue(settings: RedisSettings, role: Role | None, name: str, fingerprint: str) -> Iterator[Finding]:
     """`name` and `fingerprint` of the model that should be served here; empty when it is not known."""
     try:
+        denied = denied_by_role(settings)
+        yield check_permissions(denied, role)
         with closing(QueueView(settings)) as view:
-            server = view.server()
-            yield from check_server_view(server)
-            yield _permissions(settings)
+            if Permission("time") not in denied["operator"]:
+                yield from check_server_view(view.server())
+            if "operator" not in may_be(denied):
+                yield Finding("skipped", "workers", "only an operator's user sees workers and what waits")
+                return
             models = view.models()
     except BrokerError as error:
         yield Finding(
@@ -63,13 +68,6 @@ def _memory(server: ServerView) -> Finding:
     if server.memory_bytes > FULL * server.max_memory_bytes:
         return Finding("warning", "memory", text, "calls are refused soon: add workers or memory")
     return Finding("ok", "memory", text)
-
-
-def _permissions(settings: RedisSettings) -> Finding:
-    if denied := denied_commands(settings):
-        remedy = "allow them to this user for keys ~{siglip:*"
-        return Finding("problem", "permissions", f"denied: {', '.join(denied)}", remedy)
-    return Finding("ok", "permissions", "this user may do all that gateways and workers need")
 
 
 def _workers_of(name: str, fingerprint: str, models: list[ModelView]) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ import pytest
 from broker import EmbeddedServer, GatewayBroker, GatewayLimits
 from siglip_settings import RedisSettings
 from tests.support.queue_worker import FINGERPRINT
+from tests.support.roles import as_role
 from tests.support.valkey import left_overs, wait_until
 
 Connect = Callable[..., Awaitable[GatewayBroker]]
@@ -50,7 +51,7 @@ async def connect(tag: str, nothing_is_left: None) -> AsyncIterator[Connect]:
         async def make(server: EmbeddedServer | str, **limits: float) -> GatewayBroker:
             url = server if isinstance(server, str) else server.url
             gateway = await GatewayBroker.connect(
-                RedisSettings(redis_url=url),
+                RedisSettings(redis_url=as_role(url, "gateway")),
                 tag=tag,
                 fingerprint=FINGERPRINT,
                 limits=GatewayLimits(**{"check_every_s": 0.05, **limits}),

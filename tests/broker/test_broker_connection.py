@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from broker import BrokerUnavailable, EmbeddedServer, GatewayBroker, Row, UnsuitableServer
+from broker import BrokerUnavailable, EmbeddedServer, GatewayBroker, Row, UnsuitableServer, rules_of
 from broker.connection import check_server, shown_url, sync_client
 from siglip_settings import RedisSettings
 from tests.broker.conftest import Connect
 from tests.support.queue_worker import FINGERPRINT, QueueWorker, text_row, vector_of
-from tests.support.tls_proxy import make_certificate, tls_in_front_of
+from tests.support.roles import as_user, set_user
 from tests.support.valkey import debian_redis, left_overs, looking
 
 NO_REDIS = pytest.mark.skipif(not shutil.which("redis-server"), reason="no redis-server on this machine")
@@ -97,15 +97,10 @@ async def test_both_ends_refuse_a_server_that_evicts(own_server: EmbeddedServer,
 
 @pytest.fixture
 def url_of_user(own_server: EmbeddedServer, tag: str) -> str:
-    """A user who may do what the broker needs on its own keys, INFO not included."""
-    rules = """
-        on >pass-word resetkeys ~{siglip:* -@all +ping +auth +time +multi +exec +watch +unwatch
-        +mget +get +set +del +pexpire +expire +xadd +xdel +xlen +xread +xtrim +xreadgroup +xack +xclaim
-        +xpending +xgroup|create +xgroup|createconsumer +xgroup|delconsumer +xinfo|consumers
-    """
-    with looking(own_server.url) as connection:
-        connection.execute_command("ACL", "SETUSER", "siglip", *rules.split())
-    return own_server.url.replace("unix://", "unix://siglip:pass-word@")
+    """One user for gateway and worker, who may do what both need but INFO."""
+    both = f"{rules_of('gateway')} {rules_of('worker')}".replace("+info", "")
+    set_user(own_server.url, "siglip", both)
+    return as_user(own_server.url, "siglip")
 
 
 async def test_an_acl_user_without_info_is_enough(
@@ -149,18 +144,3 @@ async def test_redis_of_the_machine_serves_as_well(tmp_path: Path, tag: str, con
         await gateway.close()
         assert answer.rows == [Row(*vector_of(text_row(1)))]
         assert left_overs(url, tag) == {}
-
-
-@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl to make a certificate with")
-async def test_tls_with_a_given_authority(embedded: EmbeddedServer, tag: str, tmp_path: Path) -> None:
-    certificate, key = make_certificate(tmp_path)
-    with tls_in_front_of(embedded.url.removeprefix("unix://"), certificate, key) as port:
-        url = f"rediss://127.0.0.1:{port}"
-        with pytest.raises(BrokerUnavailable, match="certificate verify failed"):
-            await gateway_to(url)
-        settings = RedisSettings(redis_url=url, redis_ca_file=str(certificate))
-        gateway = await GatewayBroker.connect(settings, tag=tag, fingerprint=FINGERPRINT)
-        with QueueWorker(url, tag, ca_file=str(certificate)):
-            answer = await gateway.embed("text", [text_row(1)], (16,), "int32", deadline_s=20)
-        await gateway.close()
-    assert answer.rows == [Row(*vector_of(text_row(1)))]

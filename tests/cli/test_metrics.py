@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from broker import EmbeddedServer
+from siglip_cli.main import run
 from siglip_client import Client, SiglipError
 from siglip_metrics import Page, PageError, new_registry
 from tests.cli.service import Service, serving
+from tests.support.certificates import HAS_OPENSSL, Pair, authority, signed
 from tests.support.pages import Samples, get, scraped, total
 
 MONITORING = Path("deploy/monitoring")
@@ -22,10 +25,21 @@ TARGET_LABELS = {"job", "instance"}
 
 
 @pytest.fixture(scope="module")
-def watched(model: Path) -> Iterator[tuple[Service, list[int]]]:
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pair, Pair]:
+    """An authority, and a gateway's certificate of it."""
+    if not HAS_OPENSSL:
+        pytest.skip("no openssl to make certificates with")
+    folder = tmp_path_factory.mktemp("tls")
+    ca = authority(folder)
+    return ca, signed(ca, folder, "gateway", names="IP:127.0.0.1", days=9)
+
+
+@pytest.fixture(scope="module")
+def watched(model: Path, tls: tuple[Pair, Pair]) -> Iterator[tuple[Service, list[int]]]:
     """A service of which all ports of pages are known."""
     with EmbeddedServer() as queue:
         arguments = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--log-format", "json"]
+        arguments += ["--tls-cert-file", str(tls[1].certificate), "--tls-key-file", str(tls[1].key)]
         with serving("--model", model, "--redis-url", queue.url, *arguments) as service:
             assert service.address
             lines = [json.loads(line) for line in service.err if line.startswith("{")]
@@ -36,14 +50,15 @@ def watched(model: Path) -> Iterator[tuple[Service, list[int]]]:
 
 
 @pytest.fixture(scope="module")
-def pages(watched: tuple[Service, list[int]], png: bytes) -> Samples:
+def pages(watched: tuple[Service, list[int]], tls: tuple[Pair, Pair], png: bytes) -> Samples:
     """All pages of the service after some calls, good and bad, as one."""
     service, ports = watched
-    with Client(service.address) as client:
+    with Client(service.address, ca_file=tls[0].certificate) as client:
         client.classify([png], ["a", "b"])
         client.embed_images([png, b"no picture"], on_error="return")
-    with Client(service.address, model="other") as client, pytest.raises(SiglipError):
-        client.embed_texts(["a"])
+        client.model = "other"
+        with pytest.raises(SiglipError):
+            client.embed_texts(["a"])
     together: Samples = {}
     for port in ports:
         for name, samples in scraped(port).items():
@@ -68,6 +83,38 @@ def test_what_was_done_is_counted(pages: Samples) -> None:
     assert total(pages, "siglip_device_memory_bytes") > 1e8
     assert total(pages, "siglip_in_flight_rows") == 0
     assert {labels["model"] for labels, _ in pages["siglip_build_info"]} == {"tiny"}
+
+
+def test_the_end_of_the_certificate_is_shown(pages: Samples) -> None:
+    ends_s = total(pages, "siglip_tls_certificate_expiry_seconds")
+    assert 8.9 < (ends_s - time.time()) / 86400 < 9.1
+
+
+def test_doctor_looks_at_certificates(
+    watched: tuple[Service, list[int]],
+    tls: tuple[Pair, Pair],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    address, ca = watched[0].address, tls[0]
+    expired = signed(ca, tmp_path, "client", days=-1)
+
+    def found(*arguments: str | Path) -> dict[str, tuple[str, str]]:
+        run(["doctor", "--json", "--timeout-s", "5", *map(str, arguments)])
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return {line["what"]: (line["level"], line["text"]) for line in lines}
+
+    shown = found("--address", address, "--ca-file", ca.certificate)
+    level, text = shown["gateway TLS"]
+    assert level == "warning" and text.endswith("in 9 days") and shown["gateway"][0] == "ok"
+    other_name = address.replace("127.0.0.1", "localhost")
+    level, text = found("--address", other_name, "--ca-file", ca.certificate)["gateway TLS"]
+    assert level == "problem" and "certificate is not valid for 'localhost'" in text
+    level, text = found("--address", address, "--tls", "on")["gateway TLS"]
+    assert level == "problem" and "unable to get local issuer certificate" in text
+    own = ["--cert-file", expired.certificate, "--key-file", expired.key]
+    level, text = found("--address", address, "--ca-file", ca.certificate, *own)["client TLS"]
+    assert level == "problem" and text.startswith("ended on ")
 
 
 def queries() -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from siglip_client import Client, SiglipError
+from tests.cli.listening import listening_addresses
 from tests.cli.processes import alive, descendants, killed_afterwards, wait_for
 from tests.cli.service import Service, clean_environ, serving, siglip
 from tests.support.hub import COMMIT, running_hub
@@ -47,6 +48,12 @@ def test_serve_classify_stop_leaves_nothing(
         assert service.end(signal.SIGTERM) == 0
     assert list((tmp_path / "t").iterdir()) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image.png", "t"]
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux tells who listens where")
+def test_nothing_listens_beyond_loopback(service: Service) -> None:
+    assert service.address
+    assert listening_addresses({service.pid, *descendants(service.pid)}) == {"127.0.0.1"}
 
 
 def test_killed_serve_leaves_no_orphan_and_the_next_start_no_file(

@@ -2,10 +2,10 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import redis
 
 from broker import EmbeddedServer
 from siglip_cli.probe import serves
-from tests.support.valkey import left_overs, server_pid, wait_until
+from tests.support.valkey import free_port, left_overs, server_pid, wait_until
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 120.0
@@ -49,12 +49,6 @@ class Part:
             self.process.communicate()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @dataclass
 class Fleet:
     checkpoint: Path
@@ -82,7 +76,7 @@ class Fleet:
     def wait(self) -> None:
         """Until every gateway serves."""
         for port in self.ports:
-            wait_until(lambda port=port: serves(f"127.0.0.1:{port}"), START_TIMEOUT_S)
+            wait_until(partial(serves, f"127.0.0.1:{port}"), START_TIMEOUT_S)
 
     def _add(self, to: list[Part], name: str, arguments: list[str], environ: dict[str, str]) -> None:
         to.append(Part(name, arguments, environ, self.folder / f"{name}.log"))

@@ -3,7 +3,10 @@
 import asyncio
 import hashlib
 import logging
+import re
 import shutil
+import time
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
@@ -173,6 +176,15 @@ async def test_what_is_local(address: str, local: bool) -> None:
     assert is_local(address) is local
 
 
+async def days_left(served: Served) -> int:
+    """By the metrics page."""
+    assert served.gateway.page
+    url = f"http://127.0.0.1:{served.gateway.page.port}/metrics"
+    page = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=10).read().decode())
+    (line,) = re.findall(r"^siglip_tls_certificate_expiry_seconds (.+)$", page, re.MULTILINE)
+    return round((float(line) - time.time()) / 86400)
+
+
 @NEEDS_OPENSSL
 async def test_tls_and_a_new_certificate(
     start: Start, tmp_path: Path, authority: Pair, workers: dict[str, FakeWorker]
@@ -180,10 +192,11 @@ async def test_tls_and_a_new_certificate(
     """The files are replaced under a running gateway, first by ones that do not fit together."""
     files = certificates.signed(authority, tmp_path, "server")
     later = certificates.authority(tmp_path / "later")
-    new = certificates.signed(later, tmp_path / "later", "server")
+    new = certificates.signed(later, tmp_path / "later", "server", days=5)
     tls = {"tls_cert_file": str(files.certificate), "tls_key_file": str(files.key)}
-    async with start(**tls) as served:
+    async with start(**tls, metrics_listen="127.0.0.1:0") as served:
         await works(served, ca_file=authority.certificate)
+        assert await days_left(served) == 2
         for wrong in ({"ca_file": later.certificate}, {"tls": True}, {}):
             with pytest.raises(Unavailable):
                 await works(served, timeout_s=5, **wrong)
@@ -191,6 +204,7 @@ async def test_tls_and_a_new_certificate(
         await works(served, ca_file=authority.certificate)
         shutil.copy(new.key, files.key)
         await works(served, ca_file=later.certificate)
+        assert await days_left(served) == 5
         with pytest.raises(Unavailable):
             await works(served, ca_file=authority.certificate, timeout_s=5)
 

@@ -29,12 +29,15 @@ def authority(folder: Path) -> Pair:
     return pair
 
 
-def signed(by: Pair, folder: Path, name: str) -> Pair:
-    """A certificate for `name` that also holds for 127.0.0.1."""
+HERE = "IP:127.0.0.1,DNS:localhost"
+
+
+def signed(by: Pair, folder: Path, name: str, *, names: str = HERE, days: int = 2) -> Pair:
+    """A certificate for `name` that also holds for `names`; with `days` below 0 it has expired."""
     folder.mkdir(parents=True, exist_ok=True)
     pair, request = Pair(folder / f"{name}.pem", folder / f"{name}.key"), folder / f"{name}.csr"
     extensions = folder / "extensions"
-    extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    extensions.write_text(f"subjectAltName={names}\n")
     _openssl(
         *(
             "req",
@@ -50,6 +53,6 @@ def signed(by: Pair, folder: Path, name: str) -> Pair:
     )
     _openssl(
         *("x509", "-req", "-in", request, "-CA", by.certificate, "-CAkey", by.key, "-CAcreateserial"),
-        *("-days", 2, "-extfile", extensions, "-out", pair.certificate),
+        *("-days", days, "-extfile", extensions, "-out", pair.certificate),
     )
     return pair

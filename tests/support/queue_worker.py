@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from broker import Job, JobResult, RowError, Tower, WorkerBroker, WorkerInfo, WorkerTiming
 from siglip_settings import RedisSettings
+from tests.support.roles import as_role
 
 FINGERPRINT = "f" * 16
 DIM = 4
@@ -79,13 +80,13 @@ class QueueWorker:
         fingerprint: str = FINGERPRINT,
         worker_id: str | None = None,
         timing: WorkerTiming = QUICK,
-        ca_file: str | None = None,
         max_rows: int | None = None,
+        tls: Mapping[str, str] | None = None,
         on_jobs: Callable[[list[Job]], None] = lambda jobs: None,
     ) -> None:
         self.worker_id = worker_id or uuid.uuid4().hex
         self.broker = WorkerBroker(
-            RedisSettings(redis_url=url, redis_ca_file=ca_file),
+            RedisSettings(redis_url=as_role(url, "worker"), **(tls or {})),
             tag=tag,
             tower=tower,
             fingerprint=fingerprint,

@@ -66,28 +66,37 @@ def left_overs(url: str, tag: str) -> dict[str, object]:
 
 
 @contextmanager
-def debian_redis(folder: Path, *arguments: str) -> Iterator[str]:
-    """URL of the machine's own redis-server, without persistence, on a free port of the loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def debian_redis(folder: Path, *arguments: str, tls: bool = False, port: int = 0) -> Iterator[str]:
+    """URL of the machine's own redis-server, without persistence, on the loopback; port 0: a free one.
+
+    With `tls` it speaks nothing else; the files for it are among the arguments.
+    """
+    port = port or free_port()
     binary = shutil.which("redis-server")
     assert binary, "ask `shutil.which` first"
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *arguments]
+    ports = ["--port", "0", "--tls-port", str(port)] if tls else ["--port", str(port)]
+    options = [*ports, "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *arguments]
     server = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
-    url = f"redis://127.0.0.1:{port}"
+    url = f"{'rediss' if tls else 'redis'}://127.0.0.1:{port}"
     try:
-        wait_until(lambda: _answers(port))
+        wait_until(lambda: _answers(port, tls))
         yield url
     finally:
         server.terminate()
         server.wait()
 
 
-def _answers(port: int) -> bool:
+def free_port() -> int:
+    """Of the loopback; somebody else may take it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(port: int, tls: bool) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), 1) as connection:
             connection.sendall(b"PING\r\n")
-            return bool(connection.recv(16))
+            return tls or bool(connection.recv(16))
     except OSError:
         return False
