@@ -83,7 +83,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _wrap(self, method: str, handler: Any) -> Handler:
         parse, run, write = handler.request_deserializer, handler.unary_unary, handler.response_serializer
 
-        async def answer(body: bytes, context: Context) -> bytes:
+        async def answer(_: object, context: Context) -> bytes:
             # Of what comes twice the first counts.
             metadata = dict(reversed(tuple(context.invocation_metadata() or ())))
             call = self._begin(method, context.time_remaining(), metadata)
@@ -96,6 +96,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 call.caller = self._caller(context, metadata.get(KEY))
                 call.job_class = _job_class(metadata.get(PRIORITY_KEY, "interactive"))
                 async with own:
+                    body = await context.read()
                     reply: bytes = write(await run(_parsed(parse, body), call))
             except asyncio.CancelledError:
                 in_time = given_up_in_time(call.deadline - call.started, call.left_s())
@@ -113,8 +114,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
             return reply
 
-        # Without a deserializer the method gets the bytes: a body that cannot be parsed is ours to answer.
-        return grpc.unary_unary_rpc_method_handler(answer)
+        # On the wire a stream of one message is what a single one is. But its body arrives only when it is
+        # asked for: strangers cannot fill our memory, and a slow body has no more time than its call.
+        # Without a deserializer it comes as bytes: what cannot be parsed is ours to answer.
+        return grpc.stream_unary_rpc_method_handler(answer)
 
     async def _refuse(self, error: Exception, call: Call, context: Context) -> NoReturn:
         failure = failure_of(error)
@@ -186,7 +189,10 @@ def _log(call: Call, code: str, failure: Failure | None = None, error: Exception
         log.log(level, "call %s", text, extra={"fields": fields}, exc_info=error if ours else None)
 
 
-def _parsed(parse: Callable[[bytes], Any], body: bytes) -> Any:
+def _parsed(parse: Callable[[bytes], Any], body: Any) -> Any:
+    """`body` is no bytes when none came. Raises InvalidRequest."""
+    if not isinstance(body, bytes):
+        raise InvalidRequest([Violation("request", "REQUEST_MISSING", "the call has no message")])
     try:
         return parse(body)
     except DecodeError:

@@ -254,6 +254,8 @@ def _server(
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_concurrent_streams", MAX_CALLS_OF_A_CONNECTION),
+            # Else the windows of bodies that are not read yet grow with the speed of the connection.
+            ("grpc.http2.bdp_probe", 0),
             # Replies that nobody reads are held by gRPC, outside all our limits: until the connection ends.
             ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
             ("grpc.max_connection_age_grace_ms", round((settings.max_deadline_s + GRACE_S) * 1000)),

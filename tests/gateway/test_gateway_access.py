@@ -264,6 +264,23 @@ async def test_reflection_can_be_off(start: Start, where: str, listed: bool) -> 
             assert await stream.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+async def test_strangers_are_refused_before_their_message_is_read(
+    start: Start, tokens: Path, workers: dict[str, FakeWorker]
+) -> None:
+    """Its body never comes; a known caller's has the time of a call."""
+    async with start(token_file=str(tokens), max_deadline_s=0.3) as served:
+        for token, code in (("nonsense", "UNAUTHENTICATED"), (SECRET, "DEADLINE_EXCEEDED")):
+            call = served.channel.stream_unary("/siglip.v1.EmbeddingService/EmbedTexts")(
+                metadata=[("authorization", f"Bearer {token}")]
+            )
+            assert (await asyncio.wait_for(call.code(), 10)).name == code
+        call = served.channel.stream_unary("/siglip.v1.EmbeddingService/EmbedTexts")(
+            iter(()), metadata=[("authorization", f"Bearer {SECRET}")]
+        )
+        assert (await call.code()).name == "INVALID_ARGUMENT"
+        assert await call.details() == "request: the call has no message"
+
+
 async def test_one_callers_flood_does_not_keep_others_waiting(
     start: Start, tokens: Path, text_worker: FakeWorker
 ) -> None:

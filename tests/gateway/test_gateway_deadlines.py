@@ -64,7 +64,7 @@ async def end(call: Any, how: How, there: Callable[[], Awaitable[None]]) -> None
 async def test_while_decoding(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     decoding, never = asyncio.Event(), asyncio.Event()
 
-    async def decode(images: Any) -> Any:
+    async def decode(images: Any, *_: Any) -> Any:
         decoding.set()
         await never.wait()
 
