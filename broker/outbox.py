@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import redis
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, RedisError
 from siglip.broker.v1 import job_pb2
 
 from broker import wire
-from broker.connection import AWAY
 from broker.in_hand import Entry
 from broker.jobs import Tower
 from broker.keys import GROUP, HEADER_FIELD, REPLIES_FIELD, Keys
@@ -47,7 +46,7 @@ class Outgoing:
 
 
 class Outbox:
-    """Sends until it has succeeded: a reply that was computed is not given up while Redis is away."""
+    """Sends until it has succeeded: no answer is given up while Redis is away, or takes nothing for a while."""
 
     def __init__(
         self, client: redis.Redis, keys: Keys, tower: Tower, stats: Counter[str], closing: threading.Event
@@ -62,16 +61,18 @@ class Outbox:
 
     def send(self, outgoing: Outgoing) -> None:
         """All of it, or with the server's memory full the ends first, and the replies when there is room."""
-        retry_s = FIRST_RETRY_S
+        retry_s, told = FIRST_RETRY_S, False
         while True:
             try:
                 with self._lock:
                     self._send_once(outgoing)
                 return
-            except AWAY as error:
-                log.warning("answers wait for Redis: %s", error)
+            except (RedisError, OSError) as error:
+                if not told:
+                    log.warning("answers wait for Redis: %s", _reason(error))
+                told = True
                 if self._closing.wait(retry_s):
-                    log.error("%d answers were not delivered: %s", len(outgoing.ended), error)
+                    log.error("%d answers were not delivered: %s", len(outgoing.ended), _reason(error))
                     return
                 retry_s = min(LAST_RETRY_S, retry_s * 2)
 
@@ -92,7 +93,7 @@ class Outbox:
             try:
                 self._execute(outgoing, transaction=True)
             except OutOfMemoryError as error:
-                raise redis.ConnectionError(str(error)) from error
+                raise redis.ConnectionError(_reason(error)) from error
 
     def _execute(self, outgoing: Outgoing, *, transaction: bool) -> None:
         pipe = self._client.pipeline(transaction=transaction)
@@ -107,7 +108,7 @@ class Outbox:
             pipe.xdel(stream, *ids)
         if outgoing.marked:
             pipe.delete(*(self._keys.running_row(*entry) for entry in outgoing.marked))
-        pipe.execute()
+        _check(list(outgoing.replies), pipe.execute(raise_on_error=False))
 
     def _add_dead_letter(self, pipe: "redis.client.Pipeline", letter: DeadLetter) -> None:
         stream, entry_id = letter.entry
@@ -122,6 +123,25 @@ class Outbox:
         }
         pipe.xadd(key, fields, maxlen=DEAD_LETTERS_KEPT, approximate=True)
         pipe.expire(key, DEAD_LETTER_TTL_S)
+
+
+def _check(gateways: list[str], results: list[Any]) -> None:
+    """`results` begin with those of the replies. Raises what was refused and may be taken later.
+
+    A key that is no stream takes nothing, however long we wait.
+    """
+    for place, result in enumerate(results):
+        if not isinstance(result, Exception):
+            continue
+        if not str(result).startswith("WRONGTYPE"):
+            raise result
+        what = f"a reply to {gateways[place]}" if place < len(gateways) else "the end of an entry"
+        log.error("%s is dropped: %s", what, result)
+
+
+def _reason(error: Exception) -> str:
+    """Without the command, which redis-py puts before it, and servers after it: it holds a reply."""
+    return str(error).rpartition("caused error: ")[2][:100]
 
 
 def by_stream(entries: list[Entry]) -> dict[str, list[bytes]]:

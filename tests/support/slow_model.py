@@ -58,7 +58,9 @@ class SlowTower:
         time.sleep(self.batch_s + self.row_s * len(rows))
         if 0 < self.breaks_after_rows <= self.done_rows:
             if self.breaks_to_nan:
-                return Vectors(np.full((len(rows), self.dim), np.nan, np.float32), np.ones(len(rows), np.float32))
+                return Vectors(
+                    np.full((len(rows), self.dim), np.nan, np.float32), np.ones(len(rows), np.float32)
+                )
             raise RuntimeError("the device is broken")
         self.done_rows += len(rows)
         kinds = [_special(row) for row in rows]
