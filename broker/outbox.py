@@ -46,7 +46,7 @@ class Outgoing:
 
 
 class Outbox:
-    """Sends until it has succeeded: no answer is given up while Redis is away, or takes nothing for a while."""
+    """Sends until it has succeeded: answers wait while Redis is away, or takes nothing for a while."""
 
     def __init__(
         self, client: redis.Redis, keys: Keys, tower: Tower, stats: Counter[str], closing: threading.Event

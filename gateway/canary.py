@@ -60,7 +60,7 @@ class Canary:
             self.proved = False
 
     async def send(self) -> None:
-        """One canary. Under load a late answer is no failure while others are answered, nor is a full queue."""
+        """One canary. A full queue is no failure, nor is lateness while others are answered."""
         answered = self.broker.answered(self.tower)
         try:
             answer = await self.broker.embed(

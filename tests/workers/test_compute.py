@@ -130,7 +130,7 @@ def test_a_device_that_fails_on_everything_is_no_row_s_fault() -> None:
 
 def test_a_device_that_gives_nan_for_everything_is_no_row_s_fault() -> None:
     tower = WatchedTower(gives_nan=True)
-    with pytest.raises(DeviceLost, match="fails on a known good row too: .*not a finite vector"):
+    with pytest.raises(DeviceLost, match=r"fails on a known good row too: .*not a finite vector"):
         compute(tower, rows_of(4))
     assert tower.runs == [4, 1]
 
