@@ -91,6 +91,8 @@ async def test_tokens_are_read_again(
         await works(served, token=SECRET)
         tokens.write_text("not toml [")  # the old ones stay
         await works(served, token=SECRET)
+        tokens.write_text('[tokens]\nsearch = "x"\n')
+        await works(served, token=SECRET)
         tokens.write_text(entry("new", "fresh"))
         await works(served, token="fresh")
         async with client_of(served, token=SECRET) as client:
@@ -120,6 +122,7 @@ async def test_a_token_has_limits_of_its_own(start: Start, tokens: Path, text_wo
     [
         ("x = 1", "unknown table 'x'"),
         ("tokens = 1", "tokens must be tables"),
+        ('[tokens]\nteam = "x"', r"tokens\.toml: team is not a table: \[tokens\.team\]"),
         ("[tokens.a]", "sha256 must be 64 hexadecimal digits"),
         (entry("a", "x").replace('= "', '= "Z'), "sha256 must be 64"),
         (entry("a", "x", rows=1), "not 'rows'"),
@@ -151,6 +154,8 @@ async def test_names_of_callers(tokens: Path) -> None:
     assert peer_name("unix:/tmp/x") == "unix"
     assert Access(None).caller(None, "ipv4:10.0.0.9:1", None) == Caller("10.0.0.9")
     assert Access(None).caller(None, "ipv4:10.0.0.9:1", "team") == Caller("team")
+    assert Access(None).caller(None, "unix:", "A\nteam").name == "A%0Ateam"  # no line of its own in the log
+    assert len(Access(None).caller(None, "unix:", "\n" * 999).name) == 64
     with pytest.raises(Unauthenticated):
         Access(str(tokens)).caller(b"Bearer x", "unix:", "team")
     assert [token.caller.name for token in read_tokens(tokens)] == ["search", "small"]
