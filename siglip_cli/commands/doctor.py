@@ -60,11 +60,11 @@ def _findings(given: dict[str, Any]) -> Iterator["Finding"]:
         yield finding
     else:
         yield Finding("skipped", "model", "no --model given")
+    towers = yield from check_service(client, fingerprint)
     if redis.redis_url:
-        yield from check_queue(redis, name, fingerprint)
+        yield from check_queue(redis, name, fingerprint, towers)
     else:
         yield Finding("skipped", "queue", "no --redis-url given")
-    yield from check_service(client, fingerprint)
 
 
 def _only(cls: type, given: dict[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """The queue: server, permissions, workers, what waits and what was given up."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 
 from broker import BrokerError, ModelView, QueueView, ServerView, TowerView, denied_commands
 from broker.connection import check_server
 from siglip_cli.doctor.findings import Finding
-from siglip_settings import RedisSettings
+from siglip_settings import RedisSettings, Tower
 
 FULL = 0.6  # of the server's memory: a gateway refuses work above it
 LATE_S = 10.0
@@ -14,8 +14,10 @@ SLOW_S = 0.1
 CLOCK_S = 5.0
 
 
-def check_queue(settings: RedisSettings, name: str, fingerprint: str) -> Iterator[Finding]:
-    """`name` and `fingerprint` of the model that should be served here; empty when it is not known."""
+def check_queue(
+    settings: RedisSettings, name: str, fingerprint: str, towers: Collection[Tower]
+) -> Iterator[Finding]:
+    """Of the model that should be served here, by `towers`; name and fingerprint are empty when not known."""
     try:
         with closing(QueueView(settings)) as view:
             server = view.server()
@@ -28,7 +30,7 @@ def check_queue(settings: RedisSettings, name: str, fingerprint: str) -> Iterato
         )
         return
     if fingerprint:
-        yield from _workers_of(name, fingerprint, models)
+        yield from _workers_of(name, fingerprint, towers, models)
     for model in models:
         for tower in model.towers:
             yield from check_tower(model, tower)
@@ -72,11 +74,13 @@ def _permissions(settings: RedisSettings) -> Finding:
     return Finding("ok", "permissions", "this user may do all that gateways and workers need")
 
 
-def _workers_of(name: str, fingerprint: str, models: list[ModelView]) -> Iterator[Finding]:
+def _workers_of(
+    name: str, fingerprint: str, towers: Collection[Tower], models: list[ModelView]
+) -> Iterator[Finding]:
     """Why a gateway of this model would find no worker."""
     leases = [info for model in models for tower in model.towers for info, _ in tower.workers]
     ours = [info for info in leases if (info.model, info.fingerprint) == (name, fingerprint)]
-    for tower in ("text", "vision"):
+    for tower in towers:
         count = sum(info.tower == tower for info in ours)
         if count:
             yield Finding("ok", f"{tower} workers", f"{count} live for {name!r}")

@@ -1,5 +1,6 @@
 """`siglip doctor`, `top` and `dead-letter` against a real service, whole and broken."""
 
+import asyncio
 import json
 import os
 import re
@@ -14,6 +15,9 @@ from broker import EmbeddedServer
 from broker.keys import Keys
 from siglip_cli.main import run
 from tests.cli.service import Service, serving, siglip
+from tests.gateway.conftest import serving as gateway_serving
+from tests.gateway.conftest import settings_for
+from tests.gateway.rig import FakeWorker
 from tests.support.valkey import looking
 
 Captured = pytest.CaptureFixture[str]
@@ -70,6 +74,33 @@ def test_five_broken_ones(
     code, found = findings(capsys, *right, *changed)
     assert code == 1
     assert found[what][0] == "problem" and text in found[what][1]
+
+
+async def test_a_service_of_one_tower_lacks_no_other(
+    capsys: Captured, queue: EmbeddedServer, model: Path
+) -> None:
+    async with gateway_serving(settings_for(model, queue.url, towers="text")) as served:
+        worker = FakeWorker(queue.url, served.served, "text")
+        address = f"127.0.0.1:{served.gateway.port}"
+        place = ["--model", model, "--redis-url", queue.url, "--address", address]
+        code, found = await asyncio.to_thread(findings, capsys, *place)
+        worker.stop()
+    assert code == 0, found
+    assert found["text workers"][0] == "ok"
+    assert "vision workers" not in found and "vision canary" not in found
+
+
+@pytest.mark.parametrize(
+    ("access", "text"),
+    [
+        (["--ca-file", "none.pem"], "cannot use TLS: none.pem: No such file"),
+        (["--token", "x"], "the token would travel in clear to queue.example:1"),
+    ],
+)
+def test_a_client_that_cannot_be_set_up(capsys: Captured, access: list[str], text: str) -> None:
+    code, found = findings(capsys, "--address", "queue.example:1", *access)
+    assert code == 1
+    assert found["gateway"][0] == "problem" and found["gateway"][1].startswith(text)
 
 
 def test_a_worker_that_hangs_fails_its_canary(capsys: Captured, watched: Service) -> None:

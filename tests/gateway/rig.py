@@ -30,7 +30,7 @@ class FakeWorker:
         self.failure = RowError("MODEL_FAILED", "this row cannot be computed", False)
         self.rows: list[bytes] = []
         """Every row that was computed."""
-        info = WorkerInfo(f"fake-{tower}", tower, "cpu", "float32", "sdpa", model.fingerprint)
+        info = WorkerInfo(f"fake-{tower}", tower, "cpu", "float32", "sdpa", model.fingerprint, model.name)
         tag = model_tag(model.name, model.fingerprint)
         self._broker = WorkerBroker(
             RedisSettings(redis_url=url), tag=tag, tower=tower, fingerprint=model.fingerprint, info=info
