@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
+from siglip.v1 import embedding_pb2
 
 from broker.jobs import ROWS_PER_ENTRY
 from broker.sender import WINDOW_WHILE_PACE_IS_UNKNOWN
@@ -26,6 +27,7 @@ from siglip_client import Unauthenticated as Refused
 from tests.broker.waiting import until
 from tests.gateway.conftest import Served, Start
 from tests.gateway.rig import FakeWorker
+from tests.gateway.rig import refused as refused_call
 from tests.support import certificates
 from tests.support.certificates import Pair
 
@@ -115,6 +117,17 @@ async def test_a_token_has_limits_of_its_own(start: Start, tokens: Path, text_wo
         await until(lambda: served.gateway.parts.admission.rows == 5)
         text_worker.resume()
         assert [len(await call) for call in (first, others)] == [2, 3]
+        # Three at once can never fit; the client is told so, and makes two calls of them.
+        request = embedding_pb2.EmbedTextsRequest(texts=["a", "b", "c"])
+        metadata = [("authorization", f"Bearer {OTHER}")]
+        too_many = await refused_call(served.embedding.EmbedTexts(request, metadata=metadata))
+        assert too_many.code is grpc.StatusCode.INVALID_ARGUMENT and "RetryInfo" not in too_many.details
+        assert (
+            "3 texts and images given, at most 2 allowed (max_in_flight_rows of caller small)"
+            in too_many.message
+        )
+        async with AsyncClient(f"127.0.0.1:{served.gateway.port}", token=OTHER) as patient:
+            assert len(await patient.embed_texts(["a", "b", "c"])) == 3
 
 
 @pytest.mark.parametrize(
