@@ -139,15 +139,25 @@ def test_dead_letters(capsys: Captured, queue: EmbeddedServer) -> None:
             b"row": b"",
             b"entry_id": b"7-0",
         }
-        name = connection.xadd(Keys("t" * 16).dead_letters("text"), letter).decode()  # type: ignore[arg-type,union-attr]
+        for tower in ("text", "vision"):  # the same id in both
+            connection.xadd(Keys("t" * 16).dead_letters(tower), letter, id="7000-1")  # type: ignore[arg-type]
+    name = f"text:{'t' * 16}:7000-1"
     place = ["--redis-url", queue.url]
     assert run(["dead-letter", "list", *place]) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"{name}  {time.strftime('%Y-%m-%d', time.gmtime())}") and "\x1b" not in out
+    assert out.startswith(f"{name}  1970-01-01 00:00:07Z") and "\x1b" not in out
     assert run(["dead-letter", "show", name, *place]) == 0
     assert "deliveries  4" in capsys.readouterr().out
     assert run(["dead-letter", "show", "1-1", *place]) == 2
     assert "there is no dead letter 1-1" in capsys.readouterr().err
+    assert run(["dead-letter", "drop", name, *place]) == 0
+    assert run(["dead-letter", "list", *place]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("1 dropped\nvision:") and name not in out
+    with looking(queue.url) as connection:
+        connection.xadd(Keys("t" * 16).dead_letters("vision"), letter, id=f"{2**64 - 2}-1")  # type: ignore[arg-type]
+    assert run(["dead-letter", "list", *place]) == 0
+    assert f"{2**64 - 2}-1" in capsys.readouterr().out
     assert run(["dead-letter", "drop", "all", *place]) == 0
     assert run(["dead-letter", "list", *place]) == 0
-    assert capsys.readouterr().out == "1 dropped\n"
+    assert capsys.readouterr().out == "2 dropped\n"
