@@ -27,7 +27,7 @@ class FakeWorker:
         self._running.set()
         self.failing: set[bytes] = set()
         """Rows that have no vector, with `failure`."""
-        self.failure = RowError("MODEL_FAILED", "this row cannot be computed", False)
+        self.failure = RowError("COMPUTE_FAILED", "RuntimeError: see /srv/worker.py", False)
         self.rows: list[bytes] = []
         """Every row that was computed."""
         info = WorkerInfo(f"fake-{tower}", tower, "cpu", "float32", "sdpa", model.fingerprint, model.name)
