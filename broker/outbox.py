@@ -135,7 +135,11 @@ def _check(gateways: list[str], results: list[Any]) -> None:
             continue
         if not str(result).startswith("WRONGTYPE"):
             raise result
-        what = f"a reply to {gateways[place]}" if place < len(gateways) else "the end of an entry"
+        what = (
+            f"a reply to {gateways[place]}"
+            if place < len(gateways)
+            else "a dead letter or the end of an entry"
+        )
         log.error("%s is dropped: %s", what, result)
 
 

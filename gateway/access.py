@@ -84,7 +84,7 @@ class Access:
             self._tokens, self._stamp = read_tokens(self._file), stamp
         except (OSError, ValueError) as error:
             if self._stamp is not None:
-                log.error("the token file is not taken, the old tokens stay: %s", _reason(error))
+                log.error("--token-file %s is not taken, the old tokens stay: %s", self._file, _reason(error))
             self._stamp = None
         else:
             log.info("%d tokens are in force", len(self._tokens))
