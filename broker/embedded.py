@@ -47,7 +47,11 @@ class EmbeddedServer:
         self._max_memory_bytes = max_memory_bytes
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
         self._guard: subprocess.Popen[bytes] | None = None
-        self.restart()
+        try:
+            self.restart()
+        except BaseException:
+            self._log.close()
+            raise
 
     @property
     def url(self) -> str:
@@ -65,14 +69,18 @@ class EmbeddedServer:
         return self._guard is not None and self._guard.poll() is None
 
     def restart(self) -> None:
-        """Starts the server, empty, at the same URL; stops the one before."""
+        """Starts the server, empty, at the same URL; stops the one before.
+
+        Raises BrokerUnavailable or OSError, and may then be called again.
+        """
         self._end_guard()
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        self._guard = self._start_guard()
         try:
+            self._guard = self._start_guard()
             self._wait_until_ready(time.monotonic() + START_TIMEOUT_S)
         except BaseException:
-            self.stop()
+            self._end_guard()
+            shutil.rmtree(self._folder, ignore_errors=True)
             raise
 
     def stop(self) -> None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import redis
-from redis.exceptions import NoPermissionError, OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, RedisError
 from siglip.broker.v1 import job_pb2
 
 from broker import wire
-from broker.connection import AWAY, reason_of
+from broker.connection import reason_of
 from broker.in_hand import Entry
 from broker.jobs import Tower
 from broker.keys import GROUP, HEADER_FIELD, REPLIES_FIELD, Keys
@@ -47,7 +47,7 @@ class Outgoing:
 
 
 class Outbox:
-    """Sends until it has succeeded: a reply that was computed is not given up while Redis is away."""
+    """Sends until it has succeeded: answers wait while Redis is away, or takes nothing for a while."""
 
     def __init__(
         self, client: redis.Redis, keys: Keys, tower: Tower, stats: Counter[str], closing: threading.Event
@@ -62,14 +62,16 @@ class Outbox:
 
     def send(self, outgoing: Outgoing) -> None:
         """All of it, or with the server's memory full the ends first, and the replies when there is room."""
-        retry_s = FIRST_RETRY_S
+        retry_s, told = FIRST_RETRY_S, False
         while True:
             try:
                 with self._lock:
                     self._send_once(outgoing)
                 return
-            except (*AWAY, NoPermissionError) as error:
-                log.warning("answers wait for Redis: %s", reason_of(error))
+            except (RedisError, OSError) as error:
+                if not told:
+                    log.warning("answers wait for Redis: %s", reason_of(error))
+                told = True
                 if self._closing.wait(retry_s):
                     log.error("%d answers were not delivered: %s", len(outgoing.ended), reason_of(error))
                     return
@@ -92,7 +94,7 @@ class Outbox:
             try:
                 self._execute(outgoing, transaction=True)
             except OutOfMemoryError as error:
-                raise redis.ConnectionError(str(error)) from error
+                raise redis.ConnectionError(reason_of(error)) from error
 
     def _execute(self, outgoing: Outgoing, *, transaction: bool) -> None:
         pipe = self._client.pipeline(transaction=transaction)
@@ -107,7 +109,7 @@ class Outbox:
             pipe.xdel(stream, *ids)
         if outgoing.marked:
             pipe.delete(*(self._keys.running_row(*entry) for entry in outgoing.marked))
-        pipe.execute()
+        _check(list(outgoing.replies), pipe.execute(raise_on_error=False))
 
     def _add_dead_letter(self, pipe: "redis.client.Pipeline", letter: DeadLetter) -> None:
         stream, entry_id = letter.entry
@@ -122,6 +124,24 @@ class Outbox:
         }
         pipe.xadd(key, fields, maxlen=DEAD_LETTERS_KEPT, approximate=True)
         pipe.expire(key, DEAD_LETTER_TTL_S)
+
+
+def _check(gateways: list[str], results: list[Any]) -> None:
+    """`results` begin with those of the replies. Raises what was refused and may be taken later.
+
+    A key that is no stream takes nothing, however long we wait.
+    """
+    for place, result in enumerate(results):
+        if not isinstance(result, Exception):
+            continue
+        if not str(result).startswith("WRONGTYPE"):
+            raise result
+        what = (
+            f"a reply to {gateways[place]}"
+            if place < len(gateways)
+            else "a dead letter or the end of an entry"
+        )
+        log.error("%s is dropped: %s", what, result)
 
 
 def by_stream(entries: list[Entry]) -> dict[str, list[bytes]]:

@@ -66,6 +66,7 @@ class DeadLetter:
     """An entry, or one row of it, that was given up. Its payload is gone."""
 
     letter_id: str
+    """Tower, tag and the place in that tower's stream: no other letter has it."""
     tag: str
     tower: Tower
     time_s: float
@@ -125,7 +126,8 @@ class QueueView:
     def drop(self, letters: list[DeadLetter]) -> int:
         """Deletes them; how many were still there."""
         return sum(
-            self._ask("XDEL", Keys(each.tag).dead_letters(each.tower), each.letter_id) for each in letters
+            self._ask("XDEL", Keys(each.tag).dead_letters(each.tower), each.letter_id.rpartition(":")[2])
+            for each in letters
         )
 
     def _model(self, tag: str, kinds: dict[str, list[str]]) -> ModelView:
@@ -198,7 +200,7 @@ def _letter(tag: str, tower: Tower, letter_id: bytes, fields: dict[bytes, bytes]
     row = fields.get(b"row", b"").decode(errors="replace")
     deliveries = fields.get(b"deliveries", b"").decode(errors="replace")
     return DeadLetter(
-        letter_id=letter_id.decode(),
+        letter_id=f"{tower}:{tag}:{letter_id.decode()}",
         tag=tag,
         tower=tower,
         time_s=int(letter_id.partition(b"-")[0]) / 1000,

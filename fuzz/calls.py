@@ -25,6 +25,7 @@ from gateway.metrics import Metrics
 from gateway.model import ModelService
 from gateway.parts import Parts
 from gateway.served import ServedModel
+from gateway.status import failure_of, trailers
 from gateway.tokens import TokenPool
 from gateway.zero_shot import ZeroShotService
 from siglip_model.image_processing import ImageError, ImageLimits, decode
@@ -32,6 +33,9 @@ from siglip_settings import GatewaySettings
 
 import grpc  # isort: skip
 
+# What stock gRPC clients accept.
+STOCK_REPLY_BYTES = 4 << 20
+STOCK_TRAILER_BYTES = 8 << 10
 LIMITS = ImageLimits(max_pixels=1_000_000)
 METHODS: list[tuple[Any, str, Any]] = [
     (EmbeddingService, "EmbedTexts", embedding_pb2.EmbedTextsRequest),
@@ -103,6 +107,19 @@ def seeds() -> Iterator[bytes]:
     ]
     for number, request in enumerate(requests):
         yield bytes([number]) + request.SerializeToString()
+    # What is refused with as many words as can be.
+    yield b"\0" + embedding_pb2.EmbedTextsRequest(model="犬" * 1000, texts=["a"]).SerializeToString()
+    strange = ["犬" * 100] * 128
+    request = zero_shot_pb2.ClassifyRequest(images=[image], labels=["a"], templates=strange)
+    yield b"\2" + request.SerializeToString()
+
+
+def trailer_bytes(error: GatewayError) -> int:
+    """As HTTP/2 carries them at most: base64 for binary values, per cent for every character."""
+    failure = failure_of(error)
+    sent = trailers(failure, error, "i" * 128)
+    sizes = (len(v) * 4 // 3 + 4 if isinstance(v, bytes) else len(v) for _, v in sent)
+    return 3 * len(failure.message.encode()) + sum(len(key) for key, _ in sent) + sum(sizes)
 
 
 def check(data: bytes) -> None:
@@ -117,8 +134,9 @@ def check(data: bytes) -> None:
         reply = loop.run_until_complete(getattr(found[kind], method)(request, call))
     except GatewayError as error:
         assert error.code in grpc.StatusCode and error.reason and str(error)
+        assert trailer_bytes(error) < STOCK_TRAILER_BYTES
         return
-    assert reply.ByteSize() < 64 << 20
+    assert reply.ByteSize() <= STOCK_REPLY_BYTES
     if hasattr(reply, "results"):
         items = request.images if hasattr(request, "images") else request.texts
         assert len(reply.results) == len(items)

@@ -9,7 +9,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from gateway.errors import StartError, Unauthenticated
 
@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 KEY = "authorization"
 _SCHEME = "bearer "
 _LOOK_EVERY_S = 1.0
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_MAX_NAME = 64
+_NAME = re.compile(rf"[A-Za-z0-9._-]{{1,{_MAX_NAME}}}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -59,7 +60,7 @@ class Access:
     def caller(self, authorization: str | bytes | None, peer: str, certified: str | None) -> Caller:
         """`certified` is the name in the client's verified certificate. Raises Unauthenticated."""
         if self._file is None:
-            return Caller(certified or peer_name(peer))
+            return Caller(_printable(certified) if certified else peer_name(peer))
         self._look()
         if not isinstance(authorization, str) or not authorization.lower().startswith(_SCHEME):
             raise Unauthenticated("TOKEN_MISSING", f"send the metadata {KEY}: Bearer TOKEN")
@@ -83,7 +84,7 @@ class Access:
             self._tokens, self._stamp = read_tokens(self._file), stamp
         except (OSError, ValueError) as error:
             if self._stamp is not None:
-                log.error("the token file is not taken, the old tokens stay: %s", _reason(error))
+                log.error("--token-file %s is not taken, the old tokens stay: %s", self._file, _reason(error))
             self._stamp = None
         else:
             log.info("%d tokens are in force", len(self._tokens))
@@ -105,7 +106,9 @@ def _token(name: str, values: Any) -> Token:
     where = f"[tokens.{name}]"
     if not _NAME.fullmatch(name):
         raise ValueError(f"{where}: a name is 1 to 64 letters, digits or . _ -")
-    if not isinstance(values, dict) or (unknown := values.keys() - {"sha256", "max_in_flight_rows"}):
+    if not isinstance(values, dict):
+        raise ValueError(f"{name} is not a table: {where} must stand above its sha256")
+    if unknown := values.keys() - {"sha256", "max_in_flight_rows"}:
         raise ValueError(f"{where} may hold sha256 and max_in_flight_rows, not {sorted(unknown)[0]!r}")
     digest, rows = values.get("sha256"), values.get("max_in_flight_rows")
     if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
@@ -113,6 +116,11 @@ def _token(name: str, values: Any) -> Token:
     if rows is not None and (type(rows) is not int or rows < 1):
         raise ValueError(f"{where}: max_in_flight_rows is {rows!r} and must be a whole number above 0")
     return Token(digest, Caller(name, rows))
+
+
+def _printable(name: str) -> str:
+    """An authority may sign any text; in logs it is one word, as a token's name is."""
+    return quote(name, safe="")[:_MAX_NAME]
 
 
 def peer_name(peer: str) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from broker import fair_share
 from gateway.access import Caller
-from gateway.errors import Overloaded
+from gateway.errors import InvalidRequest, Overloaded, Violation
 
 # Long enough for a few batches to finish, short enough that a burst is not felt.
 RETRY_AFTER_S = 0.5
@@ -29,17 +29,18 @@ class Admission:
         """Holds `rows` texts or images and `size` bytes while the block runs. Raises Overloaded.
 
         A caller's only call is let in wherever there is room, and a call that is alone always: what one
-        call may hold has limits of its own.
+        call may hold has limits of its own. Raises InvalidRequest for a call that never fits its caller's.
         """
-        name = caller.name
+        name, most = caller.name, caller.max_in_flight_rows
+        if most is not None and rows > most:
+            raise InvalidRequest([_never_fits(rows, most, name)])
         if self.rows:
             self._check("max_in_flight_rows", self._max_rows, rows, self.rows, self._rows_of[name])
             self._check("max_in_flight_bytes", self._max_bytes, size, self.bytes, self._bytes_of[name])
-        own, most = self._rows_of[name], caller.max_in_flight_rows
-        if own and most is not None and own + rows > most:
-            raise Overloaded(
-                "max_in_flight_rows", most, rows, own, RETRY_AFTER_S, f"caller {name}", "token_bound"
-            )
+        own = self._rows_of[name]
+        if most is not None and own + rows > most:
+            whose = f"caller {name}"
+            raise Overloaded("max_in_flight_rows", most, rows, own, RETRY_AFTER_S, whose, "token_bound")
         self._hold(name, rows, size)
         try:
             yield
@@ -60,3 +61,8 @@ class Admission:
         share = fair_share(limit, used)
         if own and own + asked > share:
             raise Overloaded(limit_name, share, asked, own, RETRY_AFTER_S, "the fair share", "fair_share")
+
+
+def _never_fits(rows: int, most: int, name: str) -> Violation:
+    message = f"{rows} texts and images given, at most {most} allowed (max_in_flight_rows of caller {name})"
+    return Violation("request", "LIMIT_EXCEEDED", message)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from broker import BrokerError, GatewayBroker, Row
+from broker import BrokerError, GatewayBroker, QueueFull, Row
 from gateway.served import ServedModel
 from siglip_model.golden import Vector, distance
 from siglip_settings import Tower
@@ -60,12 +60,17 @@ class Canary:
             self.proved = False
 
     async def send(self) -> None:
-        """One canary. An answer that is late under load is no failure while others are answered."""
+        """One canary. A full queue is no failure, nor is lateness while others are answered."""
         answered = self.broker.answered(self.tower)
         try:
             answer = await self.broker.embed(
                 self.tower, [self._row], self._shape, self._dtype, deadline_s=TIMEOUT_S, caller="canary"
             )
+        except QueueFull as error:
+            # Refused here: it says nothing about workers. Those that hang lose their lease.
+            if not self.proved:
+                self._failed(f"no answer: {error}")
+            return
         except BrokerError as error:
             if not self.proved or self.broker.answered(self.tower) == answered:
                 self._failed(f"no answer: {error}")
@@ -77,15 +82,15 @@ class Canary:
             self._failed(row.message)
 
     def _judge(self, vector: Vector) -> None:
-        if self._golden is None:
-            self._golden = vector
-        found = distance(vector, self._golden)
-        if found > TOLERANCE:
+        golden = vector if self._golden is None else self._golden
+        found = distance(vector, golden)
+        # Written so that NaN, of whichever side, is wrong.
+        if not found <= TOLERANCE:
             self._failed(f"a wrong vector: 1 - cosine is {found:.2g}, at most {TOLERANCE:g}")
             return
         if not self.proved:
             log.info("the %s tower has proved itself: 1 - cosine is %.1e", self.tower, max(0.0, found))
-        self.proved = True
+        self._golden, self.proved = golden, True
 
     def _failed(self, reason: str) -> None:
         log.error("the %s tower fails its canary: %s", self.tower, reason)

@@ -3,19 +3,21 @@
 What a user's bytes can break breaks here, before the queue, and only for its own item.
 """
 
+import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-import grpc
-
-from broker import GatewayBroker, Row, RowError
+from broker import GatewayBroker, Row
 from gateway.call import Call, microseconds_since
+from gateway.deadlines import given_up_in_time
 from gateway.decode_pool import DecodePool
 from gateway.errors import ItemFailure
 from gateway.metrics import Metrics
+from gateway.row_errors import failure_of_row, log_failed_rows
 from gateway.served import ServedModel
+from gateway.status import failure_of
 from gateway.tokens import TokenPool
 from siglip_settings import Tower
 
@@ -54,22 +56,39 @@ class Embedder:
         self._metrics = metrics
 
     async def texts(self, texts: Sequence[str], call: Call) -> Embedded:
+        return await self._counted("text", len(texts), self._texts(texts, call), call)
+
+    async def images(self, images: Sequence[bytes], call: Call) -> Embedded:
+        return await self._counted("vision", len(images), self._images(images, call), call)
+
+    async def _texts(self, texts: Sequence[str], call: Call) -> Embedded:
         start = time.monotonic()
         with call.stage("text", "decode"):
             rows = await self._tokens.rows(texts)
         decode_us = microseconds_since(start)
-        shape = (self._model.text_length,)
-        return self._counted("text", await self._run("text", rows, shape, "int32", decode_us, call))
+        return await self._run("text", rows, (self._model.text_length,), "int32", decode_us, call)
 
-    async def images(self, images: Sequence[bytes], call: Call) -> Embedded:
+    async def _images(self, images: Sequence[bytes], call: Call) -> Embedded:
         start = time.monotonic()
         with call.stage("vision", "decode"):
             rows = await self._decoders.decode_all(images, call.caller.name, call.left_s())
         decode_us = microseconds_since(start)
         shape = (3, self._model.image_size, self._model.image_size)
-        return self._counted("vision", await self._run("vision", rows, shape, "uint8", decode_us, call))
+        return await self._run("vision", rows, shape, "uint8", decode_us, call)
 
-    def _counted(self, tower: Tower, embedded: Embedded) -> Embedded:
+    async def _counted(self, tower: Tower, count: int, work: Awaitable[Embedded], call: Call) -> Embedded:
+        """Every item has an outcome, also where the whole call ends without an answer."""
+        try:
+            embedded = await work
+        except asyncio.CancelledError:
+            # gRPC cancels a call at its deadline, too.
+            in_time = given_up_in_time(call.deadline - call.started, call.left_s())
+            outcome = "CANCELLED" if in_time else "DEADLINE_EXCEEDED"
+            self._metrics.items(tower, [outcome] * count)
+            raise
+        except Exception as error:
+            self._metrics.items(tower, [failure_of(error).reason] * count)
+            raise
         outcomes = (item.reason if isinstance(item, ItemFailure) else "OK" for item in embedded.items)
         stages = {"decode": embedded.decode_us, "queue": embedded.queue_us, "compute": embedded.compute_us}
         self._metrics.items(tower, outcomes, **stages)
@@ -101,7 +120,8 @@ class Embedder:
                 trace_context=span.context if span else "",
             )
         call.at[tower] = "reply"
-        results = [_item(result) for result in answer.rows]
+        log_failed_rows(answer.rows, tower, call.request_id)
+        results = [row if isinstance(row, Row) else failure_of_row(row) for row in answer.rows]
         if len(unique) < len(good):
             by_row = dict(zip(unique, results, strict=True))
             results = [by_row[row] for row in good]
@@ -112,10 +132,3 @@ class Embedder:
 
 def _failures(rows: Sequence[bytes | ItemFailure]) -> Iterable[ItemFailure]:
     return (row for row in rows if isinstance(row, ItemFailure))
-
-
-def _item(result: Row | RowError) -> Item:
-    if isinstance(result, Row):
-        return result
-    code = grpc.StatusCode.UNAVAILABLE if result.retryable else grpc.StatusCode.INTERNAL
-    return ItemFailure(code, result.reason, result.message, result.retryable)

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from siglip.v1 import embedding_pb2, model_pb2, zero_shot_pb2
 
 from broker import GatewayBroker
 from gateway.admission import Admission
@@ -14,7 +15,38 @@ from gateway.tls import Certificates
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
-# Shown from the start, so that their first increase is seen as one.
+# All of these are shown from the start, so that their first increase is seen as one.
+METHODS = [
+    f"{service.full_name}/{method.name}"
+    for module in (embedding_pb2, model_pb2, zero_shot_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+]
+CODES = (
+    "OK",
+    "CANCELLED",
+    "DEADLINE_EXCEEDED",
+    "FAILED_PRECONDITION",
+    "INTERNAL",
+    "INVALID_ARGUMENT",
+    "NOT_FOUND",
+    "RESOURCE_EXHAUSTED",
+    "UNAUTHENTICATED",
+    "UNAVAILABLE",
+    "UNIMPLEMENTED",
+)
+# Those that a service can be blamed for.
+REASONS = (
+    "DEADLINE_EXCEEDED",
+    "FINGERPRINT_MISMATCH",
+    "INTERNAL",
+    "NO_WORKERS",
+    "OVERLOADED",
+    "QUEUE_FULL",
+    "QUEUE_UNAVAILABLE",
+    "STOPPING",
+    "WOULD_BE_LATE",
+)
 EVENTS = (
     "deadlines",
     "duplicates",
@@ -63,8 +95,8 @@ class Metrics:
             ["tower", "outcome"],
             registry=registry,
         )
-        self._refused = Counter(
-            "siglip_refused_calls", "Calls refused, by reason.", ["reason"], registry=registry
+        self._failed = Counter(
+            "siglip_failed_calls", "Calls that ended with an error, by reason.", ["reason"], registry=registry
         )
         self._walls = Counter(
             "siglip_refused_at_wall",
@@ -83,13 +115,18 @@ class Metrics:
         for how in get_args(HowEnded):
             for stage in STAGES:
                 self._ended.labels(how, stage)
+        for method in METHODS:
+            for code in CODES:
+                self._calls.labels(method, code)
+        for reason in REASONS:
+            self._failed.labels(reason)
 
     def call(self, method: str, code: str, reason: str | None, seconds: float) -> None:
         """A call has ended."""
         self._calls.labels(method, code).inc()
         self._call_s.labels(method).observe(seconds)
         if reason is not None:
-            self._refused.labels(reason).inc()
+            self._failed.labels(reason).inc()
 
     def refused(self, wall: str) -> None:
         """A call met a limit that was full."""

@@ -6,6 +6,7 @@ from siglip.v1 import model_pb2, model_pb2_grpc
 
 from broker import WorkerInfo
 from gateway import checks
+from gateway.access import Caller
 from gateway.call import Call
 from gateway.parts import Parts
 from siglip_model.scoring import DEFAULT_TEMPLATE
@@ -34,7 +35,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
             dtype=_distinct(worker.dtype for worker in (*text, *vision)),
             attention=_distinct(worker.attention for worker in (*text, *vision)),
             templates=[DEFAULT_TEMPLATE],
-            limits=_limits(parts.settings),
+            limits=_limits(parts.settings, call.caller),
             text_tower=self._status("text", text),
             vision_tower=self._status("vision", vision),
         )
@@ -68,10 +69,12 @@ def _distinct(names: Iterable[str]) -> str:
     return ",".join(sorted(set(names)))
 
 
-def _limits(settings: GatewaySettings) -> model_pb2.Limits:
+def _limits(settings: GatewaySettings, caller: Caller) -> model_pb2.Limits:
+    """As they are for this caller: clients make calls of what fits."""
+    most = caller.max_in_flight_rows or max(settings.max_texts, settings.max_images)
     return model_pb2.Limits(
-        max_texts=settings.max_texts,
-        max_images=settings.max_images,
+        max_texts=min(settings.max_texts, most),
+        max_images=min(settings.max_images, most),
         max_labels=settings.max_labels,
         max_templates=settings.max_templates,
         max_prompts=settings.max_prompts,

@@ -34,6 +34,6 @@ class Parts:
     def admit(
         self, request: Message, call: Call, texts: int = 0, images: int = 0
     ) -> AbstractContextManager[None]:
-        """Room for the request's bytes and for the rows that it becomes. Raises Overloaded."""
+        """Room for the request's bytes and the rows that it becomes. Raises Overloaded, InvalidRequest."""
         row_bytes = texts * self.model.text_length * 4 + images * 3 * self.model.image_size**2
         return self.admission.admit(texts + images, request.ByteSize() + row_bytes, call.caller)

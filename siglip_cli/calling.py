@@ -37,21 +37,28 @@ class Item(Generic[Answer]):
     answer: Answer | Failure
 
 
-@contextmanager
-def connected(settings: ClientSettings) -> Iterator["Client"]:
-    """A client; if nobody listens, the error says what to do."""
+def open_client(settings: ClientSettings, **options: Any) -> "Client":
+    """A client, which has not called yet. Raises CommandError for settings that cannot work."""
     # The C core writes lines of its own to stderr; every failure is raised as well.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from siglip_client import Client, DeadlineExceeded, Unauthenticated, Unavailable
+    from siglip_client import Client
 
     if not settings.address.isprintable():  # gRPC would raise, or try to reach it
         raise CommandError(f"--address is {settings.address!r}, which no address can be")
     try:
-        opened = Client(settings.address, timeout_s=settings.timeout_s, **access(settings))
+        return Client(settings.address, timeout_s=settings.timeout_s, **_access(settings), **options)
     except OSError as error:
         raise CommandError(f"cannot use TLS: {error.filename}: {error.strerror}") from error
     except ValueError as error:  # a token that would travel in clear
         raise CommandError(str(error)) from error
+
+
+@contextmanager
+def connected(settings: ClientSettings) -> Iterator["Client"]:
+    """A client; if nobody listens, the error says what to do."""
+    opened = open_client(settings)
+    from siglip_client import DeadlineExceeded, Unauthenticated, Unavailable
+
     try:
         with opened as client:
             yield client
@@ -69,7 +76,7 @@ def connected(settings: ClientSettings) -> Iterator["Client"]:
         raise CommandError(message, exit_codes.UNAVAILABLE) from error
 
 
-def access(settings: ClientSettings) -> dict[str, Any]:
+def _access(settings: ClientSettings) -> dict[str, Any]:
     """The client's arguments for TLS, token and priority."""
     return {
         "tls": settings.tls == "on",

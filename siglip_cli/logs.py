@@ -4,6 +4,9 @@ import json
 import logging
 import sys
 import time
+from typing import Any
+
+from siglip_cli.output import one_line
 
 TEXT = "%(asctime)s.%(msecs)03dZ %(levelname)s {process}[%(process)d] %(message)s"
 TIME = "%Y-%m-%dT%H:%M:%S"
@@ -38,10 +41,16 @@ class JsonLines(_Utc):
 
 
 class TextLines(_Utc):
-    """Time in UTC, level, process and message."""
+    """Time in UTC, level, process and message. Nothing in a message, or in an error, begins another line."""
 
     def __init__(self, process: str) -> None:
         super().__init__(TEXT.format(process=process), TIME)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return one_line(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join(f"  {one_line(line)}" for line in super().formatException(ei).splitlines())
 
 
 def start_logging(log_format: str, log_level: str, process: str) -> None:

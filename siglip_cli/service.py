@@ -21,6 +21,7 @@ from siglip_cli.programs import (
     gateway_program,
     worker_programs,
 )
+from siglip_cli.queue_keeper import QueueKeeper
 from siglip_cli.run_folder import run_folder
 from siglip_cli.stop_signals import StopSignals
 from siglip_cli.supervisor import NotReady, keep_alive, stop_in_order
@@ -119,13 +120,7 @@ def _queue(settings: ServeSettings, folder: Path) -> Iterator[tuple[str, Tend]]:
         return
     with EmbeddedServer(folder) as server:
         log.info("the queue is at %s", server.url)
-
-        def tend() -> None:
-            if not server.alive():
-                log.warning("the queue ended; starting it again (what was waiting is sent to it anew)")
-                server.restart()
-
-        yield server.url, tend
+        yield server.url, QueueKeeper(server).tend
 
 
 def _progress() -> type:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,9 +77,18 @@ def _read(file: str | Path | None) -> bytes | None:
 
 
 def _is_local(address: str) -> bool:
-    place = address.removeprefix("dns:").lstrip("/")
-    host = place.rpartition(":")[0].strip("[]")
-    return address.startswith("unix:") or host in ("localhost", "::1") or host.startswith("127.")
+    """Whether all of it is this machine: host:port, dns:, unix:, or a list after ipv4: or ipv6:."""
+    if address.startswith(("unix:", "unix-abstract:")):
+        return True
+    places = re.sub("^(dns:(///)?|ipv[46]:)", "", address)
+    return all(_is_loopback(place.rpartition(":")[0].strip("[]")) for place in places.split(","))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # a name: whose, others decide
+        return False
 
 
 def methods(channel: Any) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Computer:
             return self._failed(error, rows, first, errors)
         finally:
             self._progress()
-        return _without_non_finite(vectors, first, errors)
+        return self._finite_only(vectors, first, errors)
 
     def _halves(self, rows: Rows, first: int, errors: Errors) -> Vectors:
         half = len(rows) // 2
@@ -61,6 +61,15 @@ class Computer:
         errors[first] = _row_error(error)
         return _nothing(1, self.tower.dim)
 
+    def _finite_only(self, vectors: Vectors, first: int, errors: Errors) -> Vectors:
+        finite = vectors.finite()
+        if finite.all():
+            return vectors
+        self._require_device(FloatingPointError(NON_FINITE.message))
+        errors.update({first + int(row): NON_FINITE for row in np.flatnonzero(~finite)})
+        units = np.where(finite[:, None], vectors.units, np.float32(0))
+        return Vectors(units, np.where(finite, vectors.norms, np.float32(0)))
+
     def _require_device(self, cause: Exception) -> None:
         try:
             usable = bool(self.tower.run(known_good(self.tower, 1)).finite().all())
@@ -68,15 +77,6 @@ class Computer:
             usable = False
         if not usable:
             raise DeviceLost(f"the device fails on a known good row too: {_summary(cause)}") from cause
-
-
-def _without_non_finite(vectors: Vectors, first: int, errors: Errors) -> Vectors:
-    finite = vectors.finite()
-    if finite.all():
-        return vectors
-    errors.update({first + int(row): NON_FINITE for row in np.flatnonzero(~finite)})
-    units = np.where(finite[:, None], vectors.units, np.float32(0))
-    return Vectors(units, np.where(finite, vectors.norms, np.float32(0)))
 
 
 def _nothing(rows: int, dim: int) -> Vectors:

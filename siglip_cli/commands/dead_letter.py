@@ -91,9 +91,12 @@ def _chosen(view: Any, ids: tuple[str, ...]) -> Iterator["DeadLetter"]:
 
 def _line(letter: "DeadLetter") -> str:
     where = f"row {letter.row} of {letter.shape}" if letter.row is not None else f"{letter.shape}"
-    fields = (letter.letter_id, _when(letter.time_s), letter.tower, letter.reason, where)
+    fields = (letter.letter_id, _when(letter.time_s), letter.reason, where)
     return one_line("  ".join(fields))
 
 
 def _when(time_s: float) -> str:
-    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    try:
+        return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):  # an id that somebody chose
+        return "at no date"

@@ -67,13 +67,13 @@ def _findings(given: dict[str, Any], role: "Role | None") -> Iterator["Finding"]
         yield finding
     else:
         yield Finding("skipped", "model", "no --model given")
+    yield from check_gateway_certificates(client)
+    towers = yield from check_service(client, fingerprint)
     yield from check_redis_certificates(redis)
     if redis.redis_url:
-        yield from check_queue(redis, role, name, fingerprint)
+        yield from check_queue(redis, role, name, fingerprint, towers)
     else:
         yield Finding("skipped", "queue", "no --redis-url given")
-    yield from check_gateway_certificates(client)
-    yield from check_service(client, fingerprint)
 
 
 def _only(cls: type, given: dict[str, Any]) -> dict[str, Any]:

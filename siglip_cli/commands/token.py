@@ -11,7 +11,7 @@ from siglip_cli.errors import CommandError
 from siglip_cli.options import Command
 
 ENTRY = """\
-[tokens.{name}]
+[tokens."{name}"]
 sha256 = "{digest}"
 """
 

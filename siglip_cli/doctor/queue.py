@@ -1,13 +1,13 @@
 """The queue: server, permissions, workers, what waits and what was given up."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 
 from broker import BrokerError, ModelView, Permission, QueueView, Role, ServerView, TowerView
 from broker.connection import check_server
 from siglip_cli.doctor.findings import Finding
 from siglip_cli.doctor.permissions import check_permissions, denied_by_role, may_be
-from siglip_settings import RedisSettings
+from siglip_settings import RedisSettings, Tower
 
 FULL = 0.6  # of the server's memory: a gateway refuses work above it
 LATE_S = 10.0
@@ -15,8 +15,10 @@ SLOW_S = 0.1
 CLOCK_S = 5.0
 
 
-def check_queue(settings: RedisSettings, role: Role | None, name: str, fingerprint: str) -> Iterator[Finding]:
-    """`name` and `fingerprint` of the model that should be served here; empty when it is not known."""
+def check_queue(
+    settings: RedisSettings, role: Role | None, name: str, fingerprint: str, towers: Collection[Tower]
+) -> Iterator[Finding]:
+    """Of the model that should be served here, by `towers`; name and fingerprint are empty when not known."""
     try:
         denied = denied_by_role(settings)
         yield check_permissions(denied, role)
@@ -33,7 +35,7 @@ def check_queue(settings: RedisSettings, role: Role | None, name: str, fingerpri
         )
         return
     if fingerprint:
-        yield from _workers_of(name, fingerprint, models)
+        yield from _workers_of(name, fingerprint, towers, models)
     for model in models:
         for tower in model.towers:
             yield from check_tower(model, tower)
@@ -70,11 +72,13 @@ def _memory(server: ServerView) -> Finding:
     return Finding("ok", "memory", text)
 
 
-def _workers_of(name: str, fingerprint: str, models: list[ModelView]) -> Iterator[Finding]:
+def _workers_of(
+    name: str, fingerprint: str, towers: Collection[Tower], models: list[ModelView]
+) -> Iterator[Finding]:
     """Why a gateway of this model would find no worker."""
     leases = [info for model in models for tower in model.towers for info, _ in tower.workers]
     ours = [info for info in leases if (info.model, info.fingerprint) == (name, fingerprint)]
-    for tower in ("text", "vision"):
+    for tower in towers:
         count = sum(info.tower == tower for info in ours)
         if count:
             yield Finding("ok", f"{tower} workers", f"{count} live for {name!r}")

@@ -1,45 +1,62 @@
 """The gateway: does it answer, and do its answers go all the way?"""
 
-import os
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from siglip_cli.calling import access
+from siglip_cli.calling import open_client
 from siglip_cli.doctor.findings import Finding
-from siglip_settings import ClientSettings
+from siglip_cli.errors import CommandError
+from siglip_settings import ClientSettings, Tower
 
 if TYPE_CHECKING:
-    pass
+    from siglip_client import Client
 
 SLOW_S = 1.0
+BOTH: tuple[Tower, ...] = ("text", "vision")
+
+Findings = Generator[Finding, None, tuple[Tower, ...]]
+"""Returns the towers that this service should have workers for; both where it cannot be asked."""
 
 
-def check_service(settings: ClientSettings, fingerprint: str) -> Iterator[Finding]:
+def check_service(settings: ClientSettings, fingerprint: str) -> Findings:
     """`fingerprint` of the local checkpoint; empty when it is not known."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from siglip_client import Client, SiglipError
-
-    with Client(settings.address, timeout_s=settings.timeout_s, retries=0, **access(settings)) as client:
-        try:
-            model = client.get_model()
-        except SiglipError as error:
-            text = f"nobody serves at {settings.address}: {error}"
-            yield Finding("problem", "gateway", text, "start it, or correct --address (SIGLIP_ADDRESS)")
-            return
-        yield Finding("ok", "gateway", f"{settings.address} serves {model.name!r}, {model.fingerprint}")
-        if fingerprint and fingerprint != model.fingerprint:
-            text = f"the gateway's files differ from the local ones ({fingerprint})"
-            yield Finding("warning", "gateway", text, "compare --model here and there")
-        if model.text_tower.served:
-            yield _canary("text", lambda: client.embed_texts(["a photo"]))
-        if model.vision_tower.served:
-            yield _canary("vision", lambda: client.embed_images([grey_png()]))
+    try:
+        opened = open_client(settings, retries=0)
+    except CommandError as error:
+        yield Finding("problem", "gateway", str(error), "correct how it is to be called")
+        return BOTH
+    with opened as client:
+        return (yield from _check_gateway(client, settings.address, fingerprint))
 
 
-def _canary(tower: str, call: Callable[[], Any]) -> Finding:
+def _check_gateway(client: "Client", address: str, fingerprint: str) -> Findings:
+    from siglip_client import SiglipError
+
+    try:
+        model = client.get_model()
+    except SiglipError as error:
+        text = f"nobody serves at {address}: {error}"
+        yield Finding("problem", "gateway", text, "start it, or correct --address (SIGLIP_ADDRESS)")
+        return BOTH
+    yield Finding("ok", "gateway", f"{address} serves {model.name!r}, {model.fingerprint}")
+    if fingerprint and fingerprint != model.fingerprint:
+        text = f"the gateway's files differ from the local ones ({fingerprint})"
+        yield Finding("warning", "gateway", text, "compare --model here and there")
+    calls: dict[Tower, Callable[[], Any]] = {
+        "text": lambda: client.embed_texts(["a photo"]),
+        "vision": lambda: client.embed_images([grey_png()]),
+    }
+    served = {"text": model.text_tower.served, "vision": model.vision_tower.served}
+    towers = tuple(tower for tower in BOTH if served[tower])
+    for tower in towers:
+        yield _canary(tower, calls[tower])
+    return towers
+
+
+def _canary(tower: Tower, call: Callable[[], Any]) -> Finding:
     from siglip_client import SiglipError
 
     start = time.monotonic()

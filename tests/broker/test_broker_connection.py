@@ -1,5 +1,6 @@
 """Other people's servers: URLs, users, versions, policies."""
 
+import asyncio
 import re
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ from broker import BrokerUnavailable, EmbeddedServer, GatewayBroker, Row, Unsuit
 from broker.connection import check_server, shown_url, sync_client
 from siglip_settings import RedisSettings
 from tests.broker.conftest import Connect
+from tests.broker.waiting import until
 from tests.support.queue_worker import FINGERPRINT, QueueWorker, text_row, vector_of
 from tests.support.roles import as_user, set_user
 from tests.support.valkey import debian_redis, left_overs, looking
@@ -108,8 +110,10 @@ async def test_an_acl_user_without_info_is_enough(
 ) -> None:
     settings = RedisSettings(redis_url=url_of_user)
     gateway = await GatewayBroker.connect(settings, tag=tag, fingerprint=FINGERPRINT)
+    call = asyncio.create_task(gateway.embed("text", [text_row(1)], (16,), "int32", deadline_s=10))
+    await until(lambda: any(state.oldest_s for state in gateway.streams()))  # alerts rest on it
     with QueueWorker(url_of_user, tag) as worker:
-        answer = await gateway.embed("text", [text_row(1)], (16,), "int32", deadline_s=10)
+        answer = await call
     await gateway.close()
     assert answer.rows == [Row(*vector_of(text_row(1)))]
     assert worker.broker.stats["missed_beats"] == 0

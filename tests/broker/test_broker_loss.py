@@ -25,6 +25,32 @@ def embed_all(gateway: GatewayBroker, deadline_s: float = 30) -> "list[asyncio.T
     return [asyncio.create_task(call) for call in calls]
 
 
+async def test_answers_wait_while_redis_refuses_writes(
+    own_server: EmbeddedServer, tag: str, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a primary does that lacks replicas, or whose disk is full."""
+    gateway = await connect(own_server)
+    holding, released = threading.Event(), threading.Event()
+
+    def hold(jobs: object) -> None:
+        if jobs:
+            holding.set()
+            released.wait(20)
+
+    with QueueWorker(own_server.url, tag, on_jobs=hold), looking(own_server.url) as connection:
+        calls = embed_all(gateway)
+        await until(holding.is_set)
+        connection.config_set("min-replicas-to-write", 1)
+        released.set()
+        await until(lambda: "answers wait for Redis: NOREPLICAS" in caplog.text)
+        await until(lambda: gateway.outage is None)
+        connection.config_set("min-replicas-to-write", 0)
+        answers = await asyncio.gather(*calls)
+    assert [answer.rows for answer in answers] == RIGHT
+    assert caplog.text.count("answers wait for Redis") == 1
+    assert "XADD" not in caplog.text  # nor any bytes of a reply
+
+
 @pytest.mark.parametrize("command", ["FLUSHALL", "DEL", "DEL, then add", "XGROUP DESTROY"])
 async def test_lost_data_is_sent_again(
     own_server: EmbeddedServer, tag: str, connect: Connect, command: str, monkeypatch: pytest.MonkeyPatch

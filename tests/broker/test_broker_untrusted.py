@@ -67,6 +67,22 @@ async def test_garbage_is_buried_and_its_neighbours_answered(
     assert len(letter[b"h"]) <= 4096
 
 
+async def test_a_reply_that_has_no_place_is_dropped_and_its_neighbours_arrive(
+    embedded: EmbeddedServer, tag: str, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = await connect(embedded)
+    key = Keys(tag).replies(OTHER_GATEWAY)
+    with looking(embedded.url) as connection:
+        connection.set(key, "no stream")
+        add(embedded.url, tag, fields={b"h": header(), b"p": text_row(2)})
+        call = asyncio.create_task(gateway.embed("text", [text_row(1)], (16,), "int32", deadline_s=10))
+        await until(lambda: connection.xlen(Keys(tag).requests("text", "interactive")) == 2)
+        with QueueWorker(embedded.url, tag):
+            assert (await call).rows == [Row(*vector_of(text_row(1)))]
+        connection.delete(key)
+    assert f"a reply to {OTHER_GATEWAY} is dropped: WRONGTYPE" in caplog.text
+
+
 @pytest.mark.parametrize("name", BAD_JOBS)
 async def test_what_a_worker_cannot_run_is_refused_with_its_reason(
     embedded: EmbeddedServer, tag: str, other_gateway: str, name: str

@@ -10,11 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gateway.access import Access
 from siglip_cli import exit_codes
 from siglip_cli.main import COMMANDS, run
 from tests.cli.service import SIGLIP, Service, clean_environ, siglip
 
 LABELS = ("--label", "a cat", "--label", "a dog", "--label", "a red circle")
+
+
+def test_a_new_token_is_one_that_a_gateway_knows(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["token", "new", "search.team"]) == 0
+    entry, secret = capsys.readouterr()
+    file = tmp_path / "tokens.toml"
+    file.write_text(entry)
+    assert Access(str(file)).caller(f"Bearer {secret}", "unix:", None).name == "search.team"
 
 
 @pytest.fixture

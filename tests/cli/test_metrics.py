@@ -63,6 +63,7 @@ def pages(watched: tuple[Service, list[int]], tls: tuple[Pair, Pair], png: bytes
     for port in ports:
         for name, samples in scraped(port).items():
             together.setdefault(name, []).extend(samples)
+    together["up"] = [({}, 1.0)]  # Prometheus's own
     return together
 
 
@@ -117,6 +118,16 @@ def test_doctor_looks_at_certificates(
     assert level == "problem" and text.startswith("ended on ")
 
 
+def test_what_alerts_rest_on_is_there_before_it_happens(pages: Samples) -> None:
+    """A counter that begins with its first event has no increase."""
+    calls = {(labels["method"], labels["code"]) for labels, _ in pages["siglip_calls_total"]}
+    for method in ("EmbeddingService/EmbedTexts", "ZeroShotService/Classify", "ModelService/GetModel"):
+        assert {(f"siglip.v1.{method}", code) for code in ("OK", "INTERNAL", "RESOURCE_EXHAUSTED")} <= calls
+    assert {"QUEUE_FULL", "INTERNAL"} <= {
+        labels["reason"] for labels, _ in pages["siglip_failed_calls_total"]
+    }
+
+
 def queries() -> list[str]:
     board = json.loads((MONITORING / "dashboard.json").read_text())
     panels = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
@@ -128,14 +139,14 @@ def queries() -> list[str]:
 
 @pytest.mark.parametrize("query", queries())
 def test_every_query_finds_its_metrics_and_labels(pages: Samples, query: str) -> None:
-    names = re.findall(r"\b((?:siglip|process)_\w+)(?:\{([^}]*)\})?", query)
+    names = re.findall(r"\b((?:siglip|process)_\w+|up\b)(?:\{([^}]*)\})?", query)
     assert names
     for name, matchers in names:
         assert name in pages, f"{name} is not on any page"
         labels = set().union(*(given for given, _ in pages[name])) | TARGET_LABELS
         for label, value in re.findall(r'(\w+)\s*!?=~?\s*"([^"]*)"', matchers):
             assert label in labels
-            if label in ("event", "class", "service", "how", "wall"):
+            if label in ("event", "class", "service", "how", "wall", "code"):
                 assert value in {given[label] for given, _ in pages[name]}
         grouped = {word for group in re.findall(r"by \(([^)]*)\)", query) for word in group.split(", ")}
         assert grouped - labels - {"le"} == set()
@@ -145,6 +156,14 @@ def test_every_query_finds_its_metrics_and_labels(pages: Samples, query: str) ->
 def test_promtool_agrees() -> None:
     for arguments in (["check", "rules", "alerts.yml"], ["check", "config", "prometheus.yml"]):
         subprocess.run(["promtool", *arguments], cwd=MONITORING, check=True)
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool on this machine")
+def test_every_alert_fires_on_what_it_is_for() -> None:
+    subprocess.run(["promtool", "test", "rules", "alerts.test.yml"], cwd=MONITORING, check=True)
+    rules, made = ((MONITORING / name).read_text() for name in ("alerts.yml", "alerts.test.yml"))
+    alerts = re.findall(r"- alert: (\w+)", rules)
+    assert sorted(alerts) == sorted(set(re.findall(r"alertname: (\w+)", made)))
 
 
 def test_the_page_itself() -> None:

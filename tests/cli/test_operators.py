@@ -1,10 +1,10 @@
 """`siglip doctor`, `top` and `dead-letter` against a real service, whole and broken."""
 
+import asyncio
 import json
 import os
 import re
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +14,9 @@ from broker import EmbeddedServer
 from broker.keys import Keys
 from siglip_cli.main import run
 from tests.cli.service import Service, serving, siglip
+from tests.gateway.conftest import serving as gateway_serving
+from tests.gateway.conftest import settings_for
+from tests.gateway.rig import FakeWorker
 from tests.support.valkey import looking
 
 Captured = pytest.CaptureFixture[str]
@@ -72,6 +75,33 @@ def test_five_broken_ones(
     assert found[what][0] == "problem" and text in found[what][1]
 
 
+async def test_a_service_of_one_tower_lacks_no_other(
+    capsys: Captured, queue: EmbeddedServer, model: Path
+) -> None:
+    async with gateway_serving(settings_for(model, queue.url, towers="text")) as served:
+        worker = FakeWorker(queue.url, served.served, "text")
+        address = f"127.0.0.1:{served.gateway.port}"
+        place = ["--model", model, "--redis-url", queue.url, "--address", address]
+        code, found = await asyncio.to_thread(findings, capsys, *place)
+        worker.stop()
+    assert code == 0, found
+    assert found["text workers"][0] == "ok"
+    assert "vision workers" not in found and "vision canary" not in found
+
+
+@pytest.mark.parametrize(
+    ("access", "text"),
+    [
+        (["--ca-file", "none.pem"], "cannot use TLS: none.pem: No such file"),
+        (["--token", "x"], "the token would travel in clear to queue.example:1"),
+    ],
+)
+def test_a_client_that_cannot_be_set_up(capsys: Captured, access: list[str], text: str) -> None:
+    code, found = findings(capsys, "--address", "queue.example:1", *access)
+    assert code == 1
+    assert found["gateway"][0] == "problem" and found["gateway"][1].startswith(text)
+
+
 def test_a_worker_that_hangs_fails_its_canary(capsys: Captured, watched: Service) -> None:
     pid = watched.child("--tower vision")
     os.kill(pid, signal.SIGSTOP)
@@ -108,15 +138,25 @@ def test_dead_letters(capsys: Captured, queue: EmbeddedServer) -> None:
             b"row": b"",
             b"entry_id": b"7-0",
         }
-        name = connection.xadd(Keys("t" * 16).dead_letters("text"), letter).decode()  # type: ignore[arg-type,union-attr]
+        for tower in ("text", "vision"):  # the same id in both
+            connection.xadd(Keys("t" * 16).dead_letters(tower), letter, id="7000-1")  # type: ignore[arg-type]
+    name = f"text:{'t' * 16}:7000-1"
     place = ["--redis-url", queue.url]
     assert run(["dead-letter", "list", *place]) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"{name}  {time.strftime('%Y-%m-%d', time.gmtime())}") and "\x1b" not in out
+    assert out.startswith(f"{name}  1970-01-01 00:00:07Z") and "\x1b" not in out
     assert run(["dead-letter", "show", name, *place]) == 0
     assert "deliveries  4" in capsys.readouterr().out
     assert run(["dead-letter", "show", "1-1", *place]) == 2
     assert "there is no dead letter 1-1" in capsys.readouterr().err
+    assert run(["dead-letter", "drop", name, *place]) == 0
+    assert run(["dead-letter", "list", *place]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("1 dropped\nvision:") and name not in out
+    with looking(queue.url) as connection:
+        connection.xadd(Keys("t" * 16).dead_letters("vision"), letter, id=f"{2**64 - 2}-1")  # type: ignore[arg-type]
+    assert run(["dead-letter", "list", *place]) == 0
+    assert f"{2**64 - 2}-1" in capsys.readouterr().out
     assert run(["dead-letter", "drop", "all", *place]) == 0
     assert run(["dead-letter", "list", *place]) == 0
-    assert capsys.readouterr().out == "1 dropped\n"
+    assert capsys.readouterr().out == "2 dropped\n"

@@ -113,6 +113,15 @@ def test_text_log_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert TextLines("gateway").format(found).startswith("1970-01-01T00:00:00.007Z WARNING gateway[")
 
 
+def test_nothing_in_a_log_line_begins_another() -> None:
+    forged = record(ValueError("a\nb\x1b[2J"))
+    forged.args = ("x\n2026 INFO gateway[1] forged",)
+    forged.msg = "%s left"
+    first, *more = TextLines("gateway").format(forged).split("\n")
+    assert first.endswith("x\\n2026 INFO gateway[1] forged left")
+    assert more == ["  ValueError: a", "  b\\x1b[2J"]
+
+
 def test_terminals_get_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     assert Report(as_json=False).for_people

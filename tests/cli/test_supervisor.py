@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from broker import EmbeddedServer
 from siglip_cli import exit_codes
 from siglip_cli.child import Child, ConfigurationFailed, Program
 from siglip_cli.lifeline import lifeline
+from siglip_cli.queue_keeper import QueueKeeper
 from siglip_cli.stop_signals import StopSignals
 from siglip_cli.supervisor import NotReady, keep_alive, stop_in_order
 from tests.cli.processes import alive, killed_afterwards, wait_for
+from tests.support.valkey import kill_server
 
 # Writes its pid to a file of its own, says when it was told to stop, and then obeys or not.
 PROGRAM = """
@@ -186,6 +189,31 @@ def test_signal_handlers_are_put_back() -> None:
     with StopSignals():
         assert signal.getsignal(signal.SIGTERM) != before[0]
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)] == before
+
+
+def test_a_queue_that_cannot_be_started_again_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("siglip_cli.queue_keeper.now_s", lambda: now)
+    with EmbeddedServer(tmp_path) as server:
+        keeper, folder = QueueKeeper(server), server._folder
+        keeper.tend()
+        kill_server(server)
+        folder.touch()  # where its folder was, a file
+        keeper.tend()
+        assert "cannot be started" in caplog.text and "0.25 s" in caplog.text
+        folder.unlink()
+        keeper.tend()
+        assert not server.alive(), "its time has not come"
+        with monkeypatch.context() as broken:
+            broken.setattr(server, "_server_command", lambda: [sys.executable, "-c", ""])
+            now += 0.25
+            keeper.tend()
+            assert "ended at its start" in caplog.text and "0.50 s" in caplog.text
+        now += 0.5
+        keeper.tend()
+        assert server.alive()
 
 
 PARENT = """

@@ -16,6 +16,7 @@ from siglip_client import (
     MessageTooLarge,
     NotFound,
 )
+from siglip_client.channel import Access
 from tests.client.stand_in import Connect
 from tests.gateway.rig import picture
 
@@ -104,6 +105,37 @@ def test_refusals_name_field_and_limit(connect: Connect) -> None:
     with pytest.raises(MessageTooLarge):
         client.classify([picture(0)], ["a" * 40_000_000])
     assert len(client.embed_texts(["alive"])) == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("127.0.0.1:1", True),
+        ("127.9.9.9:1", True),
+        ("[::1]:1", True),
+        ("localhost:1", True),
+        ("unix:/x", True),
+        ("dns:///localhost:1", True),
+        ("dns:127.0.0.1:1", True),
+        ("ipv4:127.0.0.1:1,127.0.0.1:2", True),
+        ("ipv6:[::1]:1", True),
+        ("127.evil.example.com:1", False),
+        ("127.0.0.1.evil.example.com:1", False),
+        ("dns:///127.evil.example.com:1", False),
+        ("dns://192.0.2.1/localhost:1", False),  # another machine says who that is
+        ("ipv4:127.0.0.1:1,192.0.2.1:1", False),
+        ("localhost.example.com:1", False),
+        ("unix.example.com:1", False),
+        ("gateway:1", False),
+    ],
+)
+def test_a_token_goes_in_clear_only_to_this_machine(address: str, local: bool) -> None:
+    access = Access(token="secret")
+    if local:
+        assert access.credentials(address) is None
+    else:
+        with pytest.raises(ValueError, match="would travel in clear"):
+            access.credentials(address)
 
 
 def test_tokenize_and_get_model(client: Any) -> None:

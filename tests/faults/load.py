@@ -64,6 +64,11 @@ class Book:
         """Sent, and never ended."""
         return self.sent - self.right - self.wrong - self.miscounted - sum(self.errors.values())
 
+    @property
+    def bad(self) -> int:
+        """Requests that ended as none may, whatever the fault was."""
+        return self.lost + self.miscounted + self.wrong + self.late + self.errors["INTERNAL"]
+
     def note(self, outcome: str, took_s: float, timeout_s: float) -> None:
         with self.lock:
             self.late += took_s > timeout_s + LATE_S

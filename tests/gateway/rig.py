@@ -29,12 +29,12 @@ class FakeWorker:
         self._answering.set()
         self.failing: set[bytes] = set()
         """Rows that have no vector, with `failure`."""
-        self.failure = RowError("MODEL_FAILED", "this row cannot be computed", False)
+        self.failure = RowError("COMPUTE_FAILED", "RuntimeError: see /srv/worker.py", False)
         self.rows: list[bytes] = []
         """Every row that was computed."""
         self.held = 0
         """Entries that it has taken and not answered."""
-        info = WorkerInfo(f"fake-{tower}", tower, "cpu", "float32", "sdpa", model.fingerprint)
+        info = WorkerInfo(f"fake-{tower}", tower, "cpu", "float32", "sdpa", model.fingerprint, model.name)
         tag = model_tag(model.name, model.fingerprint)
         self._broker = WorkerBroker(
             RedisSettings(redis_url=url), tag=tag, tower=tower, fingerprint=model.fingerprint, info=info

@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
+from siglip.v1 import embedding_pb2
 
 from broker.jobs import ROWS_PER_ENTRY
 from broker.sender import WINDOW_WHILE_PACE_IS_UNKNOWN
@@ -29,6 +30,7 @@ from siglip_client import Unauthenticated as Refused
 from tests.broker.waiting import until
 from tests.gateway.conftest import Served, Start
 from tests.gateway.rig import FakeWorker
+from tests.gateway.rig import refused as refused_call
 from tests.support import certificates
 from tests.support.certificates import Pair
 
@@ -94,6 +96,8 @@ async def test_tokens_are_read_again(
         await works(served, token=SECRET)
         tokens.write_text("not toml [")  # the old ones stay
         await works(served, token=SECRET)
+        tokens.write_text('[tokens]\nsearch = "x"\n')
+        await works(served, token=SECRET)
         tokens.write_text(entry("new", "fresh"))
         await works(served, token="fresh")
         async with client_of(served, token=SECRET) as client:
@@ -116,6 +120,17 @@ async def test_a_token_has_limits_of_its_own(start: Start, tokens: Path, text_wo
         await until(lambda: served.gateway.parts.admission.rows == 5)
         text_worker.resume()
         assert [len(await call) for call in (first, others)] == [2, 3]
+        # Three at once can never fit; the client is told so, and makes two calls of them.
+        request = embedding_pb2.EmbedTextsRequest(texts=["a", "b", "c"])
+        metadata = [("authorization", f"Bearer {OTHER}")]
+        too_many = await refused_call(served.embedding.EmbedTexts(request, metadata=metadata))
+        assert too_many.code is grpc.StatusCode.INVALID_ARGUMENT and "RetryInfo" not in too_many.details
+        assert (
+            "3 texts and images given, at most 2 allowed (max_in_flight_rows of caller small)"
+            in too_many.message
+        )
+        async with AsyncClient(f"127.0.0.1:{served.gateway.port}", token=OTHER) as patient:
+            assert len(await patient.embed_texts(["a", "b", "c"])) == 3
 
 
 @pytest.mark.parametrize(
@@ -123,6 +138,7 @@ async def test_a_token_has_limits_of_its_own(start: Start, tokens: Path, text_wo
     [
         ("x = 1", "unknown table 'x'"),
         ("tokens = 1", "tokens must be tables"),
+        ('[tokens]\nteam = "x"', r"tokens\.toml: team is not a table: \[tokens\.team\]"),
         ("[tokens.a]", "sha256 must be 64 hexadecimal digits"),
         (entry("a", "x").replace('= "', '= "Z'), "sha256 must be 64"),
         (entry("a", "x", rows=1), "not 'rows'"),
@@ -154,6 +170,8 @@ async def test_names_of_callers(tokens: Path) -> None:
     assert peer_name("unix:/tmp/x") == "unix"
     assert Access(None).caller(None, "ipv4:10.0.0.9:1", None) == Caller("10.0.0.9")
     assert Access(None).caller(None, "ipv4:10.0.0.9:1", "team") == Caller("team")
+    assert Access(None).caller(None, "unix:", "A\nteam").name == "A%0Ateam"  # no line of its own in the log
+    assert len(Access(None).caller(None, "unix:", "\n" * 999).name) == 64
     with pytest.raises(Unauthenticated):
         Access(str(tokens)).caller(b"Bearer x", "unix:", "team")
     assert [token.caller.name for token in read_tokens(tokens)] == ["search", "small"]

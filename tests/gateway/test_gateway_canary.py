@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2
 
-from broker import Answer, DeadlineExceeded, EmbeddedServer, Row
+from broker import Answer, DeadlineExceeded, EmbeddedServer, QueueFull, Row
 from gateway import canary as canary_module
 from gateway.canary import Canary
 from gateway.served import ServedModel
@@ -74,7 +74,7 @@ async def test_a_worker_that_fails_and_recovers(
         row = served.served.canary_row("vision")[0]
         own_workers["vision"].failing.add(row)
         await becomes(served, NOT_SERVING)
-        assert "the vision tower fails its canary: this row cannot be computed" in caplog.text
+        assert "the vision tower fails its canary: RuntimeError: see /srv/worker.py" in caplog.text
         assert await status(served, "liveness") == SERVING
         assert await status(served, "siglip.v1.ModelService") == SERVING
         own_workers["vision"].failing.clear()
@@ -121,20 +121,23 @@ async def test_a_worker_that_hangs(
 
 @dataclass
 class Queue:
-    """In the broker's place: what is asked for, or nothing while other work is answered."""
+    """In the broker's place: the vector, or nothing while other work is answered, or no room at all."""
 
     vector: Any
     silent: bool = False
+    full: bool = False
     others: int = 0
     sent: list[Any] = field(default_factory=list)
 
     def answered(self, tower: str) -> int:
-        self.others += self.silent
         return self.others
 
     async def embed(self, *arguments: Any, deadline_s: float, caller: str) -> Answer:
         self.sent.append(arguments)
+        if self.full:
+            raise QueueFull("it holds 5 entries", 1.0)
         if self.silent:
+            self.others += 1
             raise DeadlineExceeded("late")
         return Answer([Row(self.vector.astype("<f4").tobytes(), 1.0)], len(self.vector), 0, 0)
 
@@ -154,12 +157,34 @@ async def test_lateness_under_load_is_no_failure_and_change_is(own: Path) -> Non
     queue.silent = True
     await canary.send()
     assert canary.proved  # others are answered
-    queue.silent, queue.vector = False, first[1]
+    queue.full = True
+    await canary.send()
+    assert canary.proved  # it was not even sent
+    queue.silent, queue.full, queue.vector = False, False, first[1]
     await canary.send()
     assert not canary.proved
     queue.vector = first[0]
     await canary.send()
     assert canary.proved
+
+
+async def test_only_a_sound_first_answer_is_the_measure(own: Path) -> None:
+    model = ServedModel.load(GatewaySettings(model=str(own)))
+    model.golden.clear()
+    right, nothing = (
+        np.eye(2, model.embedding_dim, dtype=np.float32)[0],
+        np.zeros(model.embedding_dim, np.float32),
+    )
+    queue = Queue(nothing * np.nan)
+    canary = Canary("text", model, queue, 1.0)  # type: ignore[arg-type]
+    for vector, proved in ((nothing * np.nan, False), (nothing, False), (right, True), (-right, False)):
+        queue.vector = vector
+        await canary.send()
+        assert canary.proved is proved
+    canary = Canary("text", model, queue, 1.0)  # type: ignore[arg-type]
+    canary._golden = nothing * np.nan
+    await canary.send()
+    assert not canary.proved  # whatever it is compared with
 
 
 async def test_distances() -> None:

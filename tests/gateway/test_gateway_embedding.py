@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from siglip.v1 import embedding_pb2, types_pb2
 
+from broker import RowError
 from siglip_model.image_processing import ImageLimits, decode
 from tests.gateway.conftest import Served
 from tests.gateway.rig import FakeWorker, picture
@@ -162,15 +163,28 @@ async def test_a_text_above_the_limit_fails_alone(service: Served) -> None:
     assert reply.results[0].HasField("embedding") and reply.results[2].HasField("embedding")
 
 
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [("COMPUTE_FAILED", "COMPUTE_FAILED"), ("POISON", "COMPUTE_FAILED"), ("NON_FINITE", "NON_FINITE")],
+)
 async def test_a_row_that_the_model_cannot_compute_fails_alone(
-    service: Served, text_worker: FakeWorker
+    service: Served,
+    text_worker: FakeWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    reason: str,
+    told: str,
 ) -> None:
+    """Callers get reasons and sentences that are ours; what the worker said is in the log."""
+    monkeypatch.setattr(text_worker, "failure", RowError(reason, "RuntimeError: see /srv/worker.py", False))
     text_worker.failing.add(text_row(service, "a poisonous cat"))
     texts = ["a cat", "a poisonous cat"]
     reply = await service.embedding.EmbedTexts(embedding_pb2.EmbedTextsRequest(texts=texts))
     assert reply.results[0].HasField("embedding")
     error = reply.results[1].error
-    assert (error.code, error.reason, error.field) == (13, "MODEL_FAILED", "texts[1]")
+    assert (error.code, error.reason, error.field) == (13, told, "texts[1]")
+    assert error.message and "/srv" not in error.message
+    assert f"{reason}: RuntimeError: see /srv/worker.py" in caplog.text
 
 
 async def test_large_texts_are_tokenized_as_small_ones(service: Served, text_worker: FakeWorker) -> None:

@@ -71,6 +71,24 @@ async def test_a_passed_deadline_drops_the_work(
     assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
 
 
+async def test_items_of_calls_that_end_early_are_counted(start: Start, text_worker: FakeWorker) -> None:
+    async with start(metrics_listen="127.0.0.1:0") as served:
+        assert served.gateway.page
+        registry = served.gateway.page._registry
+
+        def items(outcome: str) -> float:
+            return registry.get_sample_value("siglip_items_total", {"tower": "text", "outcome": outcome}) or 0
+
+        text_worker.pause()
+        await refused(served.embedding.EmbedTexts(texts("a", "b"), timeout=0.1))
+        await until(lambda: items("DEADLINE_EXCEEDED") == 2)
+        call = served.embedding.EmbedTexts(texts("a", "b", "c"), timeout=10)
+        await until(lambda: served.gateway.parts.admission.rows == 3)
+        call.cancel()
+        await until(lambda: items("CANCELLED") == 3)
+        text_worker.resume()
+
+
 async def test_the_longest_deadline_holds_for_clients_without_one(
     start: Start, text_worker: FakeWorker
 ) -> None:

@@ -140,15 +140,14 @@ async def test_only_bad_images_are_answered_too(service: Served) -> None:
 async def test_a_label_that_cannot_be_embedded_fails_the_call(
     service: Served, text_worker: FakeWorker, monkeypatch: pytest.MonkeyPatch, retryable: bool
 ) -> None:
-    # A worker's words may be long, and trailers must stay short.
-    monkeypatch.setattr(text_worker, "failure", RowError("MODEL_FAILED", "犬" * 9000, retryable))
+    monkeypatch.setattr(text_worker, "failure", RowError("OUT_OF_MEMORY", "犬" * 9000, retryable))
     model = service.served
     prompt = "a drawing of blue circle"
     text_worker.failing.add(model.tokenizer.encode_batch([prompt], model.text_length)[0].tobytes())
     templates = ["{}", "a drawing of {}"]
     request = zero_shot_pb2.ClassifyRequest(images=IMAGES, labels=LABELS, templates=templates)
     error = await refused(service.zero_shot.Classify(request))
-    assert (error.code.name, error.reason) == ("UNAVAILABLE" if retryable else "INTERNAL", "MODEL_FAILED")
+    assert (error.code.name, error.reason) == ("UNAVAILABLE" if retryable else "INTERNAL", "OUT_OF_MEMORY")
     assert ("RetryInfo" in error.details) == retryable
     assert "labels[1]" in error.message
     assert error.trailer_bytes < 8192

@@ -51,11 +51,17 @@ class SlowTower:
     """Time added for each row."""
     breaks_after_rows: int = 0
     """After so many rows nothing works any more; 0: never."""
+    breaks_to_nan: bool = False
+    """Then every vector is NaN; otherwise every run raises."""
     done_rows: int = 0
 
     def run(self, rows: Rows) -> Vectors:
         time.sleep(self.batch_s + self.row_s * len(rows))
         if 0 < self.breaks_after_rows <= self.done_rows:
+            if self.breaks_to_nan:
+                return Vectors(
+                    np.full((len(rows), self.dim), np.nan, np.float32), np.ones(len(rows), np.float32)
+                )
             raise RuntimeError("the device is broken")
         self.done_rows += len(rows)
         kinds = [_special(row) for row in rows]
@@ -101,6 +107,7 @@ def slow_worker(
     drain_timeout_s: float = 10.0,
     breaks_after_rows: int = 0,
     traces_endpoint: str | None = None,
+    breaks_to_nan: bool = False,
     log: int | IO[bytes] = subprocess.DEVNULL,
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """A worker process with this tower in place of the checkpoint's; killed at the end if it still runs.
@@ -120,6 +127,7 @@ def slow_worker(
     if traces_endpoint:
         options["traces-endpoint"] = traces_endpoint
     arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    arguments += ["--breaks-to-nan"] * breaks_to_nan
     command = [sys.executable, "-m", "tests.support.slow_model", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stderr=log)
     try:
@@ -140,8 +148,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--row-s", type=float, default=0.0)
     parser.add_argument("--breaks-after-rows", type=int, default=0)
     parser.add_argument("--traces-endpoint")
+    parser.add_argument("--breaks-to-nan", action="store_true")
     given = vars(parser.parse_args(arguments))
-    manner = {name: given.pop(name) for name in ("batch_s", "row_s", "breaks_after_rows")}
+    manner = {name: given.pop(name) for name in ("batch_s", "row_s", "breaks_after_rows", "breaks_to_nan")}
     settings = WorkerSettings(device="cpu", **given)
     logging.basicConfig(level=logging.INFO)
     tower = tower_like(settings, **manner)

@@ -19,6 +19,7 @@ class WatchedTower:
 
     memory_rows: int = 1000
     broken: bool = False
+    gives_nan: bool = False
     row_shape: tuple[int, ...] = SHAPE
     dtype: RowDtype = "int32"
     dim: int = DIM
@@ -28,6 +29,8 @@ class WatchedTower:
         self.runs.append(len(rows))
         if self.broken:
             raise RuntimeError("device-side assert triggered\nand a page of advice")
+        if self.gives_nan:
+            return Vectors(np.full((len(rows), DIM), np.nan, np.float32), np.ones(len(rows), np.float32))
         if len(rows) > self.memory_rows:
             raise MemoryError("out of memory")
         return SlowTower(SHAPE, "int32", DIM).run(rows)
@@ -122,6 +125,13 @@ def test_a_device_that_fails_on_everything_is_no_row_s_fault() -> None:
     with pytest.raises(DeviceLost) as raised:
         compute(tower, rows_of(4))
     assert str(raised.value).endswith("RuntimeError: device-side assert triggered")
+    assert tower.runs == [4, 1]
+
+
+def test_a_device_that_gives_nan_for_everything_is_no_row_s_fault() -> None:
+    tower = WatchedTower(gives_nan=True)
+    with pytest.raises(DeviceLost, match=r"fails on a known good row too: .*not a finite vector"):
+        compute(tower, rows_of(4))
     assert tower.runs == [4, 1]
 
 

@@ -89,11 +89,14 @@ async def test_draining_ends_when_its_time_is_up(valkey: EmbeddedServer, checkpo
             assert_right(await answer, text_rows(2))
 
 
+@pytest.mark.parametrize("to_nan", [False, True])
 async def test_a_device_that_breaks_ends_the_process_and_others_get_the_work(
-    valkey: EmbeddedServer, checkpoint: Path
+    valkey: EmbeddedServer, checkpoint: Path, to_nan: bool
 ) -> None:
     async with gateway_end(valkey.url, checkpoint) as gateway:
-        with slow_worker("text", checkpoint, valkey.url, breaks_after_rows=2) as breaking:
+        with slow_worker(
+            "text", checkpoint, valkey.url, breaks_after_rows=2, breaks_to_nan=to_nan
+        ) as breaking:
             await workers_alive(gateway, 1)
             assert_right(await embed(gateway, text_rows(2)), text_rows(2))
             answer = asyncio.create_task(embed(gateway, text_rows(3, seed=1)))
