@@ -6,13 +6,16 @@ from typing import Any
 
 import redis
 import redis.asyncio
+import redis.asyncio.connection
 import redis.asyncio.retry
+import redis.connection
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
     MasterDownError,
+    MovedError,
     NoPermissionError,
     ReadOnlyError,
 )
@@ -20,6 +23,13 @@ from redis.retry import Retry
 
 from broker.errors import BrokerUnavailable, UnsuitableServer
 from broker.jobs import RedisUrls
+from broker.placed import (
+    AsyncPlacedConnection,
+    AsyncPlacedSSLConnection,
+    PlacedConnection,
+    PlacedSSLConnection,
+)
+from broker.places import Place
 
 # One blocking read; the socket waits a little longer, never for ever.
 BLOCK_MS = 500
@@ -32,31 +42,62 @@ VALKEY_FLOOR = (7, 2)
 HOPELESS = (AuthenticationError, AuthorizationError, NoPermissionError)
 # What redis-py raises for a URL that it cannot take.
 UNUSABLE = (ValueError, TypeError, redis.RedisError)
+IN_CLUSTER = "this is a node of a cluster: set --redis-cluster on"
 AWAY = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, MasterDownError, ReadOnlyError, OSError)
 
 
-def sync_client(settings: RedisUrls) -> redis.Redis:
-    """One connection for one thread; every retry is ours."""
-    options = _options(settings)
-    try:
-        client = redis.Redis.from_url(
-            _url(settings), retry=Retry(NoBackoff(), 0), max_connections=1, **options
-        )
-        _try_options(client.connection_pool)
-    except UNUSABLE as error:
-        raise _unusable(settings, error) from None
-    return client
+def sync_client(settings: RedisUrls, place: Place | None = None) -> redis.Redis:
+    """One connection for one thread; every retry is ours. `place` where the URL alone does not say whose."""
+    classes = (PlacedConnection, PlacedSSLConnection)
+    return redis.Redis.from_pool(
+        _pool(redis.ConnectionPool, settings, place, classes, Retry(NoBackoff(), 0))
+    )
 
 
-def async_client(settings: RedisUrls) -> "redis.asyncio.Redis":
-    """One connection for one task; every retry is ours."""
-    options, retry = _options(settings), redis.asyncio.retry.Retry(NoBackoff(), 0)
+def async_client(settings: RedisUrls, place: Place | None = None) -> "redis.asyncio.Redis":
+    """One connection for one task; every retry is ours. `place` where the URL alone does not say whose."""
+    classes = (AsyncPlacedConnection, AsyncPlacedSSLConnection)
+    retry = redis.asyncio.retry.Retry(NoBackoff(), 0)
+    return redis.asyncio.Redis.from_pool(
+        _pool(redis.asyncio.ConnectionPool, settings, place, classes, retry)
+    )
+
+
+def _pool(
+    kind: type[Any], settings: RedisUrls, place: Place | None, classes: tuple[type, type], retry: object
+) -> Any:
+    options = {**connection_options(settings), "retry": retry, "max_connections": 1}
     try:
-        client = redis.asyncio.Redis.from_url(_url(settings), retry=retry, max_connections=1, **options)
-        _try_options(client.connection_pool)
+        url, *others = urls(settings)
+        if place is None and others:
+            raise ValueError("several hosts are for --redis-cluster on, or for --redis-sentinel-name")
+        if place is not None:
+            options |= {"place": place, "connection_class": classes[url.startswith("rediss://")]}
+            options |= parse_node(url)
+        pool = kind(**options) if place else kind.from_url(url, **options)
+        _try_options(pool)
     except UNUSABLE as error:
-        raise _unusable(settings, error) from None
-    return client
+        raise unusable(settings, error) from None
+    return pool
+
+
+def parse_node(url: str) -> dict[str, Any]:
+    """What a URL of one host says, as arguments of a connection. Raises one of UNUSABLE."""
+    found = redis.connection.parse_url(url)
+    found.pop("connection_class", None)
+    return dict(found)
+
+
+def urls(settings: RedisUrls) -> list[str]:
+    """The URL, or one for each of its hosts."""
+    url = _url(settings)
+    scheme, mark, rest = url.partition("://")
+    login, at, place = rest.rpartition("@")
+    if scheme == "unix" or any(sign in login for sign in "/?#"):
+        return [url]
+    hosts = re.split("[/?#]", place)[0]
+    tail = place.removeprefix(hosts)
+    return [f"{scheme}{mark}{login}{at}{host.strip()}{tail}" for host in hosts.split(",")]
 
 
 def _try_options(pool: Any) -> None:
@@ -64,7 +105,7 @@ def _try_options(pool: Any) -> None:
     pool.connection_class(**pool.connection_kwargs)
 
 
-def _unusable(settings: RedisUrls, error: Exception) -> BrokerUnavailable:
+def unusable(settings: RedisUrls, error: Exception) -> BrokerUnavailable:
     # Of a ValueError what is quoted is left out: it can be a piece of the password, taken for a port.
     text = re.sub("['\"].*['\"]", "(not shown)", str(error)) if isinstance(error, ValueError) else str(error)
     return BrokerUnavailable(f"cannot use the Redis URL {shown_url(settings)}: {' '.join(text.split())}")
@@ -76,7 +117,7 @@ def _url(settings: RedisUrls) -> str:
     return settings.redis_url
 
 
-def _options(settings: RedisUrls) -> dict[str, Any]:
+def connection_options(settings: RedisUrls) -> dict[str, Any]:
     options: dict[str, Any] = {
         "protocol": 2,
         "socket_timeout": SOCKET_TIMEOUT_S,
@@ -113,11 +154,18 @@ def shown_url(settings: RedisUrls) -> str:
 def unavailable(settings: RedisUrls, error: BaseException) -> BrokerUnavailable:
     """One line that names the server and what went wrong."""
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MovedError):
+        text = IN_CLUSTER
     return BrokerUnavailable(f"Redis at {shown_url(settings)}: {text}")
 
 
-def check_server(info: dict[str, Any]) -> None:
+def check_server(info: dict[str, Any], *, clustered: bool = False) -> None:
     """UnsuitableServer when the reply of INFO says that work could be lost. Unknown fields pass."""
+    mode = info.get("redis_mode") or info.get("server_mode")
+    if mode == "sentinel":
+        raise UnsuitableServer("this is a Sentinel: name the primary that it watches (--redis-sentinel-name)")
+    if mode == "cluster" and not clustered:
+        raise UnsuitableServer(IN_CLUSTER)
     is_valkey = "valkey_version" in info
     version = str(info.get("valkey_version") or info.get("redis_version") or "")
     floor, name = (VALKEY_FLOOR, "Valkey") if is_valkey else (REDIS_FLOOR, "Redis")

@@ -23,6 +23,7 @@ from broker.errors import (
     QueueFull,
     WouldBeLate,
 )
+from broker.finding import place_of
 from broker.held import Held, Waiting
 from broker.jobs import (
     DTYPE_OF,
@@ -79,18 +80,22 @@ class GatewayBroker:
         fingerprint: str,
         towers: tuple[Tower, ...] = ("text", "vision"),
         limits: GatewayLimits | None = None,
+        shard: int = 0,
     ) -> None:
         self.gateway_id = f"gw-{secrets.token_hex(8)}"
         self._settings = settings
         self._fingerprint = fingerprint
         self._limits = limits or GatewayLimits()
-        self._keys = Keys(tag)
+        self._keys = Keys(tag, shard)
+        self._place = place_of(settings, self._keys.requests("text", "interactive"))
         self._towers = towers
         self._held = Held()
         self._clock = ServerClock()
         self._max_memory_bytes = 0
         self._in_flight_bytes = 0
-        self._clients = sending, reading, watching = [async_client(settings) for _ in range(3)]
+        self._clients = sending, reading, watching = [
+            async_client(settings, self._place) for _ in range(3)
+        ]
         self._sender = Sender(sending, self._held, self._explain)
         self._reader = ReplyReader(reading, self._keys.replies(self.gateway_id), self._held)
         self._monitor = Monitor(
@@ -99,6 +104,7 @@ class GatewayBroker:
             self.gateway_id,
             self._held,
             self._clock,
+            self._place,
             towers=towers,
             check_every_s=self._limits.check_every_s,
             reply_ttl_s=self._limits.reply_ttl_s,
@@ -116,9 +122,10 @@ class GatewayBroker:
         fingerprint: str,
         towers: tuple[Tower, ...] = ("text", "vision"),
         limits: GatewayLimits | None = None,
+        shard: int = 0,
     ) -> "GatewayBroker":
         """A connected gateway end. BrokerUnavailable or UnsuitableServer when the server is not usable."""
-        broker = cls(settings, tag=tag, fingerprint=fingerprint, towers=towers, limits=limits)
+        broker = cls(settings, tag=tag, fingerprint=fingerprint, towers=towers, limits=limits, shard=shard)
         try:
             broker._max_memory_bytes = await broker._monitor.start()
         except BaseException as error:
@@ -215,7 +222,7 @@ class GatewayBroker:
         held.closing.set()
         held.alarm.set()
         self._sender.wake()
-        last = async_client(self._settings)
+        last = async_client(self._settings, self._place)
         try:
             # Wakes the reader out of its blocking read.
             await last.xadd(self._keys.replies(self.gateway_id), {b"": b""}, nomkstream=True)

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from broker import wire
 from broker.clock import ServerClock
 from broker.connection import HOPELESS, check_server, sync_client, unavailable
+from broker.finding import place_of
 from broker.heartbeat import Heartbeat
 from broker.in_hand import InHand
 from broker.inbox import EXPIRED, Inbox
@@ -39,6 +40,7 @@ class WorkerBroker:
         fingerprint: str,
         info: WorkerInfo,
         timing: WorkerTiming | None = None,
+        shard: int = 0,
     ) -> None:
         self._settings = settings
         self._timing = timing = timing or WorkerTiming()
@@ -52,8 +54,9 @@ class WorkerBroker:
         self._connected = False
         self._was_connected = False
         self._counts: Counter[str] = Counter()
-        self._keys = keys = Keys(tag)
-        self._reading, writing, beating = (sync_client(settings) for _ in range(3))
+        self._keys = keys = Keys(tag, shard)
+        self._place = place_of(settings, keys.requests(tower, "interactive"))
+        self._reading, writing, beating = (sync_client(settings, self._place) for _ in range(3))
         self._writing = writing
         self._outbox = Outbox(writing, keys, tower, self._counts, self._closing)
         reclaimer = Reclaimer(
@@ -152,7 +155,7 @@ class WorkerBroker:
         # No beat may follow: it would make what is handed back look busy.
         self._heartbeat.stop()
         # The other connections may still be in use by threads that have not noticed.
-        client = sync_client(self._settings)
+        client = sync_client(self._settings, self._place)
         try:
             if left := self._hand.entries():
                 hand_back(client, self._me, left, self._inbox.marks())
@@ -201,7 +204,8 @@ class WorkerBroker:
 
     def _check(self) -> None:
         try:
-            check_server({**self._reading.info("server"), **self._reading.info("memory")})
+            info = {**self._reading.info("server"), **self._reading.info("memory")}
+            check_server(info, clustered=self._place is not None)
         except HOPELESS as error:
             # INFO may be forbidden; a wrong password is not.
             if "info" not in str(error).lower():
