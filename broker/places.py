@@ -37,8 +37,8 @@ class Dial(Protocol):
 class Place:
     """Finds the server that answers for one queue. Shared by the connections of one gateway or worker.
 
-    A connection asks `find`, sends `proof` to whom it has found, gives the reply to `judge`, and says `settle`
-    once that has passed. When one of them settles elsewhere, the others have to leave where they are.
+    A connection asks `find`, sends `proof` to whom it has found and gives the reply to `judge`; when that has
+    passed, it calls `settle`. When one of them settles elsewhere, the others have to leave where they are.
     """
 
     proof: tuple[str, ...]
@@ -80,7 +80,7 @@ class Place:
         raise NotImplementedError
 
     def _question(self, node: Address, *command: str, login: bool = True) -> Any:
-        connection = self._dial(node, login=login)
+        connection: Any = self._dial(node, login=login)
         try:
             connection.connect()
             connection.send_command(*command)

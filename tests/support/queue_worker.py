@@ -72,7 +72,7 @@ class QueueWorker:
 
     def __init__(
         self,
-        url: str,
+        url: str | RedisSettings,
         tag: str,
         tower: Tower = "text",
         *,
@@ -84,7 +84,7 @@ class QueueWorker:
     ) -> None:
         self.worker_id = worker_id or uuid.uuid4().hex
         self.broker = WorkerBroker(
-            RedisSettings(redis_url=url, redis_ca_file=ca_file),
+            RedisSettings(redis_url=url, redis_ca_file=ca_file) if isinstance(url, str) else url,
             tag=tag,
             tower=tower,
             fingerprint=fingerprint,
