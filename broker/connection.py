@@ -49,18 +49,14 @@ AWAY = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, MasterDownE
 def sync_client(settings: RedisUrls, place: Place | None = None) -> redis.Redis:
     """One connection for one thread; every retry is ours. `place` where the URL alone does not say whose."""
     classes = (PlacedConnection, PlacedSSLConnection)
-    return redis.Redis.from_pool(
-        _pool(redis.ConnectionPool, settings, place, classes, Retry(NoBackoff(), 0))
-    )
+    return redis.Redis.from_pool(_pool(redis.ConnectionPool, settings, place, classes, Retry(NoBackoff(), 0)))
 
 
 def async_client(settings: RedisUrls, place: Place | None = None) -> "redis.asyncio.Redis":
     """One connection for one task; every retry is ours. `place` where the URL alone does not say whose."""
     classes = (AsyncPlacedConnection, AsyncPlacedSSLConnection)
     retry = redis.asyncio.retry.Retry(NoBackoff(), 0)
-    return redis.asyncio.Redis.from_pool(
-        _pool(redis.asyncio.ConnectionPool, settings, place, classes, retry)
-    )
+    return redis.asyncio.Redis.from_pool(_pool(redis.asyncio.ConnectionPool, settings, place, classes, retry))
 
 
 def _pool(
@@ -83,9 +79,9 @@ def _pool(
 
 def parse_node(url: str) -> dict[str, Any]:
     """What a URL of one host says, as arguments of a connection. Raises one of UNUSABLE."""
-    found = redis.connection.parse_url(url)
+    found: dict[str, Any] = redis.connection.parse_url(url)  # type: ignore[no-untyped-call]
     found.pop("connection_class", None)
-    return dict(found)
+    return found
 
 
 def urls(settings: RedisUrls) -> list[str]:

@@ -93,9 +93,7 @@ class GatewayBroker:
         self._clock = ServerClock()
         self._max_memory_bytes = 0
         self._in_flight_bytes = 0
-        self._clients = sending, reading, watching = [
-            async_client(settings, self._place) for _ in range(3)
-        ]
+        self._clients = sending, reading, watching = [async_client(settings, self._place) for _ in range(3)]
         self._sender = Sender(sending, self._held, self._explain)
         self._reader = ReplyReader(reading, self._keys.replies(self.gateway_id), self._held)
         self._monitor = Monitor(
@@ -213,12 +211,16 @@ class GatewayBroker:
         """Counters since the start: duplicates, deadlines, hopeless, losses, readded, unreadable_replies."""
         return self._held.stats.copy()
 
+    def give_up(self, why: str) -> None:
+        """Ends all waiting calls with BrokerUnavailable; once Redis is there, nothing of them stays in it."""
+        left = list(self._held.entries.values())
+        self._held.fail(left, lambda: BrokerUnavailable(why))
+        self._sender.withdraw(left)
+
     async def close(self) -> None:
         """Ends all waiting calls with BrokerUnavailable and leaves nothing of them in Redis."""
         held = self._held
-        left = list(held.entries.values())
-        held.fail(left, lambda: BrokerUnavailable("this gateway is closing"))
-        self._sender.withdraw(left)
+        self.give_up("this gateway is closing")
         held.closing.set()
         held.alarm.set()
         self._sender.wake()

@@ -18,11 +18,12 @@ from broker.places import Address, Place
 
 # What a server says that does not answer for our keys any more, not yet, or not for all of them.
 ELSEWHERE = (AskError, ClusterDownError, ReadOnlyError, TryAgainError)
+# The same from a server that stops being the primary while we wait, or that has lost sight of its replicas.
+ELSEWHERE_WORDS = ("UNBLOCKED", "NOREPLICAS")
 
 
 def _is_elsewhere(error: ResponseError) -> bool:
-    # Who waits at a server that stops being the primary is sent away without a code of its own.
-    return isinstance(error, ELSEWHERE) or str(error).startswith("UNBLOCKED")
+    return isinstance(error, ELSEWHERE) or str(error).startswith(ELSEWHERE_WORDS)
 
 
 class _Placed:
@@ -47,7 +48,8 @@ class _Placed:
     def _is_left(self) -> bool:
         return self._at not in (None, self._place.address)
 
-    def _gone(self, why: object) -> ConnectionError:
+    def _gone(self, error: ResponseError | None = None) -> ConnectionError:
+        why = f"{type(error).__name__}: {error}" if error else "another server does"
         return ConnectionError(f"{self.host}:{self.port} does not answer for this queue now: {why}")
 
 
@@ -63,14 +65,14 @@ class PlacedConnection(_Placed, redis.connection.Connection):
         try:
             self._arrive(self._prove())
         except BaseException:
-            self.disconnect()
+            self.disconnect()  # type: ignore[no-untyped-call]
             raise
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         if self.is_connected and self._is_left:
-            self.disconnect()
-            raise self._gone("another server does")
-        super().send_packed_command(command, check_health)
+            self.disconnect()  # type: ignore[no-untyped-call]
+            raise self._gone()
+        super().send_packed_command(command, check_health)  # type: ignore[no-untyped-call]
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
         try:
@@ -78,11 +80,11 @@ class PlacedConnection(_Placed, redis.connection.Connection):
         except ResponseError as error:
             if not _is_elsewhere(error):
                 raise
-            self.disconnect()
+            self.disconnect()  # type: ignore[no-untyped-call]
             raise self._gone(error) from None
 
     def _prove(self) -> object:
-        self.send_command(*self._place.proof, check_health=False)
+        self.send_command(*self._place.proof, check_health=False)  # type: ignore[no-untyped-call]
         try:
             return super().read_response()
         except ResponseError as error:
@@ -113,7 +115,7 @@ class AsyncPlacedConnection(_Placed, redis.asyncio.connection.Connection):
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         if self.is_connected and self._is_left:
             await self.disconnect(nowait=True)
-            raise self._gone("another server does")
+            raise self._gone()
         await super().send_packed_command(command, check_health)
 
     async def read_response(self, *arguments: Any, **options: Any) -> Any:

@@ -13,7 +13,7 @@ from broker.clock import ServerClock
 from broker.connection import HOPELESS, check_server, sync_client, unavailable
 from broker.finding import place_of
 from broker.heartbeat import Heartbeat
-from broker.in_hand import InHand
+from broker.in_hand import Entry, InHand
 from broker.inbox import EXPIRED, Inbox
 from broker.jobs import Job, JobResult, RedisUrls, Tower, WorkerInfo
 from broker.keys import Keys
@@ -127,6 +127,17 @@ class WorkerBroker:
 
     def reply(self, results: Sequence[JobResult]) -> None:
         """Answers jobs: one transaction sends the vectors and ends the entries. Waits while Redis is away."""
+        self.count(results)
+        self.answer(results)
+
+    def count(self, results: Sequence[JobResult]) -> None:
+        """A batch has been computed."""
+        self._counts["batches"] += 1
+        self._counts["rows"] += sum(result.job.rows for result in results)
+        self._counts["compute_us"] += max((result.compute_us for result in results), default=0)
+
+    def answer(self, results: Sequence[JobResult]) -> None:
+        """`reply` without counting, for a part of a batch."""
         outgoing, finished = Outgoing(), []
         now_us = int(self._clock.now_ms() * 1000)
         for result in results:
@@ -135,14 +146,16 @@ class WorkerBroker:
                 queue_us = now_us - whole.job.enqueued_ms * 1000 - whole.compute_us
                 outgoing.replies[whole.job.gateway_id].append(wire.reply_of(whole, queue_us))
                 finished.append(result.job)
-        self._counts["batches"] += 1
-        self._counts["rows"] += sum(result.job.rows for result in results)
-        self._counts["compute_us"] += max((result.compute_us for result in results), default=0)
         self._end(outgoing, finished, [result.job for result in results])
 
     def progress(self) -> None:
         """The device loop is alive; call it at least every few seconds of a long run."""
         self._hand.progress()
+
+    def give_back(self, jobs: Sequence[Job]) -> None:
+        """Others may take these at once: they were never computed. For the thread that takes."""
+        self._hand_back([(job.stream, job.entry_id) for job in jobs])
+        self._hand.take_back(list(jobs))
 
     def drain(self) -> None:
         """Stops taking: `take` returns at once with nothing from now on. What is in hand can be finished."""
@@ -170,6 +183,15 @@ class WorkerBroker:
     def connected(self) -> bool:
         """Whether Redis answered last time."""
         return self._connected
+
+    @property
+    def in_quarantine(self) -> bool:
+        """What was taken last must run alone."""
+        return self._inbox.in_quarantine
+
+    def owns(self, job: Job) -> bool:
+        """Whether the job is of this shard."""
+        return job.stream.startswith(self._keys.prefix)
 
     @property
     def in_hand(self) -> int:
@@ -240,9 +262,14 @@ class WorkerBroker:
         self._hand.take_back(ended if done is None else done)
 
     def _hand_back_unread(self) -> None:
-        if self._draining.is_set() and (unread := self._inbox.unread()):
-            try:
-                hand_back(self._reading, self._me, unread)
-            except (RedisError, OSError) as error:
-                log.warning("others find our work when our lease has expired: %s", error)
-            self._hand.remove(unread)
+        if self._draining.is_set():
+            self._hand_back(self._inbox.unread())
+
+    def _hand_back(self, entries: list[Entry]) -> None:
+        if not entries:
+            return
+        try:
+            hand_back(self._reading, self._me, entries)
+        except (RedisError, OSError) as error:
+            log.warning("others find our work when our lease has expired: %s", error)
+        self._hand.remove(entries)

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 import grpc
 
-from broker import GatewayBroker, Row, RowError
+from broker import GatewayEnd, Row, RowError
 from gateway.call import Call, microseconds_since
 from gateway.decode_pool import DecodePool
 from gateway.errors import ItemFailure
@@ -42,7 +42,7 @@ class Embedder:
     def __init__(
         self,
         model: ServedModel,
-        broker: GatewayBroker,
+        broker: GatewayEnd,
         tokens: TokenPool,
         decoders: DecodePool,
         metrics: Metrics,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from broker import GatewayBroker
+from broker import GatewayEnd
 from gateway.admission import Admission
 from gateway.health import Health
 
@@ -60,7 +60,7 @@ class Metrics:
 class StateCollector:
     """Read when somebody looks: what is in flight, the queue, the workers, the health."""
 
-    def __init__(self, admission: Admission, broker: GatewayBroker, health: Health) -> None:
+    def __init__(self, admission: Admission, broker: GatewayEnd, health: Health) -> None:
         self._admission, self._broker, self._health = admission, broker, health
 
     def collect(self) -> Iterator[Metric]:

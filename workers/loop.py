@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from broker import BrokerError, WorkerBroker
+from broker import BrokerError, WorkerEnd
 from workers.answer import answer
 from workers.buffer import Buffer
 from workers.compute import Computer
@@ -22,7 +22,7 @@ class Loop:
 
     def __init__(
         self,
-        broker: WorkerBroker,
+        broker: WorkerEnd,
         computer: Computer,
         metrics: Metrics,
         on_end: Callable[[Exception | None], None],

@@ -6,7 +6,7 @@ import torch
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from broker import JobResult, WorkerBroker
+from broker import JobResult, WorkerEnd
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -50,7 +50,7 @@ class Metrics:
 class StateCollector:
     """Read when somebody looks."""
 
-    def __init__(self, broker: WorkerBroker, device: torch.device) -> None:
+    def __init__(self, broker: WorkerEnd, device: torch.device) -> None:
         self._broker, self._device = broker, device
 
     def collect(self) -> Iterator[Metric]:

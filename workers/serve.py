@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import NoReturn
 
-from broker import BrokerError, WorkerBroker
+from broker import BrokerError, WorkerEnd
 from workers.compute import Computer
 from workers.errors import SetupError
 from workers.loop import Loop
@@ -29,7 +29,7 @@ Event = str | Exception | None
 Events = SimpleQueue[Event]
 
 
-def serve(broker: WorkerBroker, computer: Computer, metrics: Metrics, drain_timeout_s: float) -> int:
+def serve(broker: WorkerEnd, computer: Computer, metrics: Metrics, drain_timeout_s: float) -> int:
     """The exit status. What is not finished in time, or at a second signal, goes back to the queue.
 
     Raises SetupError when the queue refuses this worker.
@@ -54,7 +54,7 @@ def _next(events: Events, timeout_s: float) -> Event:
         return "no time left"
 
 
-def _end(broker: WorkerBroker, event: Event) -> int:
+def _end(broker: WorkerEnd, event: Event) -> int:
     if isinstance(event, BrokerError):
         raise SetupError(str(event)) from event
     if isinstance(event, Exception):

@@ -19,7 +19,7 @@ from types import TracebackType
 
 import numpy as np
 
-from broker import Job, JobResult, RowError, Tower, WorkerBroker, WorkerInfo, WorkerTiming
+from broker import Job, JobResult, RowError, Tower, WorkerInfo, WorkerTiming, worker_end
 from siglip_settings import RedisSettings
 
 FINGERPRINT = "f" * 16
@@ -83,7 +83,7 @@ class QueueWorker:
         on_jobs: Callable[[list[Job]], None] = lambda jobs: None,
     ) -> None:
         self.worker_id = worker_id or uuid.uuid4().hex
-        self.broker = WorkerBroker(
+        self.broker = worker_end(
             RedisSettings(redis_url=url, redis_ca_file=ca_file) if isinstance(url, str) else url,
             tag=tag,
             tower=tower,
