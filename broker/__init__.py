@@ -36,7 +36,8 @@ from broker.permissions import denied_commands
 from broker.sharded_gateway import connect_gateway
 from broker.sharded_worker import worker_end
 from broker.timing import WorkerTiming
-from broker.view import DeadLetter, ModelView, QueueView, ServerView, TowerView
+from broker.view import QueueView
+from broker.views import DeadLetter, ModelView, ServerView, TowerView
 from broker.worker import WorkerBroker
 
 __all__ = [

@@ -7,6 +7,7 @@ from typing import Any
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from broker.connection import sync_client, unavailable
+from broker.finding import place_of
 from broker.jobs import RedisUrls
 from broker.keys import GROUP, Keys
 
@@ -15,7 +16,7 @@ def denied_commands(settings: RedisUrls) -> list[str]:
     """Those that this user may not send. Raises BrokerUnavailable. INFO may be denied, and is not named."""
     keys = Keys(f"check-{secrets.token_hex(4)}")
     stream, key = keys.requests("text", "interactive"), keys.lease("text", "check")
-    with closing(sync_client(settings)) as client:
+    with closing(sync_client(settings, place_of(settings, stream))) as client:
         try:
             denied = [name for name, command in _commands(stream, key) if _is_denied(client, command)]
             with suppress(NoPermissionError):

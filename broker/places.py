@@ -35,17 +35,15 @@ class Dial(Protocol):
 
 
 class Place:
-    """Finds the server that answers for one queue. Shared by the connections of one gateway or worker.
+    """Says which server answers for a queue. Shared by the connections of one gateway or worker.
 
     A connection asks `find`, sends `proof` to whom it has found and gives the reply to `judge`; when that has
     passed, it calls `settle`. When one of them settles elsewhere, the others have to leave where they are.
     """
 
-    proof: tuple[str, ...]
+    proof: tuple[str, ...] = ("PING",)
 
-    def __init__(self, nodes: Iterable[Address], dial: Dial) -> None:
-        self._nodes = deque(nodes)
-        self._dial = dial
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         # Where the queue is, as far as anybody has seen.
         self.address: Address | None = None
@@ -53,7 +51,41 @@ class Place:
         self.moves = 0
 
     def find(self) -> Address:
-        """Asks one node after the other, each time another one first; their last error when none knows."""
+        """Raises ConnectionError, or what else keeps us from knowing."""
+        raise NotImplementedError
+
+    def judge(self, reply: object) -> None:
+        """ConnectionError when who sent this reply, or raised it, does not answer for the queue."""
+
+    def settle(self, address: Address) -> None:
+        """The server there has proved that it is the one."""
+        with self._lock:
+            if self.address not in (None, address):
+                self.moves += 1
+            self.address = address
+
+
+class FixedPlace(Place):
+    """One server of several, whatever it answers for."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__()
+        self._only = address
+
+    def find(self) -> Address:
+        return self._only
+
+
+class AskedPlace(Place):
+    """Nodes are asked, one after the other."""
+
+    def __init__(self, nodes: Iterable[Address], dial: Dial) -> None:
+        super().__init__()
+        self._nodes = deque(nodes)
+        self._dial = dial
+
+    def find(self) -> Address:
+        """Each time another node is asked first; the last one's error when none knows."""
         with self._lock:
             self._nodes.rotate(-1)
             nodes = list(self._nodes)
@@ -64,17 +96,6 @@ class Place:
             except (RedisError, OSError, UnsuitableServer) as error:
                 last = error
         raise last
-
-    def settle(self, address: Address) -> None:
-        """The server there has proved that it is the one."""
-        with self._lock:
-            if self.address not in (None, address):
-                self.moves += 1
-            self.address = address
-
-    def judge(self, reply: object) -> None:
-        """ConnectionError when who sent this reply, or raised it, does not answer for the queue."""
-        raise NotImplementedError
 
     def _ask(self, node: Address) -> Address:
         raise NotImplementedError
@@ -89,7 +110,7 @@ class Place:
             connection.disconnect()
 
 
-class SentinelPlace(Place):
+class SentinelPlace(AskedPlace):
     """The primary that Sentinels know by a name."""
 
     proof = ("ROLE",)
@@ -125,12 +146,13 @@ class SentinelPlace(Place):
             return self._question(node, *question, login=False)
 
 
-class ClusterPlace(Place):
+class ClusterPlace(AskedPlace):
     """The primary that has the slot of a key."""
 
     def __init__(self, seeds: Iterable[Address], dial: Dial, key: str) -> None:
         super().__init__(seeds, dial)
         self._slot = key_slot(key.encode())
+        self._owners: dict[range, Address] = {}
         self.proof = ("XLEN", key)
 
     def judge(self, reply: object) -> None:
@@ -140,10 +162,15 @@ class ClusterPlace(Place):
         if isinstance(reply, BaseException) and not moving:
             raise redis.ConnectionError(f"the cluster is changing: {reply}")
 
+    def primaries(self) -> list[Address]:
+        """Of the whole cluster. Raises as `find`."""
+        self.find()
+        return sorted(set(self._owners.values()))
+
     def _ask(self, node: Address) -> Address:
-        owners = shares(self._table(node), node)
-        self._learn(owners.values())
-        for slots, primary in owners.items():
+        self._owners = _owners(self._table(node), node)
+        self._learn(self._owners.values())
+        for slots, primary in self._owners.items():
             if self._slot in slots:
                 return primary
         raise redis.ConnectionError(f"nobody in the cluster has slot {self._slot}")
@@ -161,7 +188,7 @@ class ClusterPlace(Place):
             self._nodes.extend(node for node in dict.fromkeys(nodes) if node not in self._nodes)
 
 
-def shares(table: Any, asked: Address) -> dict[range, Address]:
+def _owners(table: Any, asked: Address) -> dict[range, Address]:
     """Which primary has which slots, from the reply of CLUSTER SLOTS; `asked` is who sent it."""
     return {range(first, last + 1): _address(primary, asked) for first, last, primary, *_ in table}
 

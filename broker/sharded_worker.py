@@ -51,6 +51,11 @@ class ShardedWorker:
         self._started = False
         self._draining = False
 
+    @property
+    def info(self) -> WorkerInfo:
+        """The same in all shards."""
+        return self._lanes[0].broker.info
+
     def start_heartbeat(self) -> None:
         """Announces the worker in all shards."""
         for lane in self._lanes:

@@ -18,8 +18,8 @@ def check_queue(settings: RedisSettings, name: str, fingerprint: str) -> Iterato
     """`name` and `fingerprint` of the model that should be served here; empty when it is not known."""
     try:
         with closing(QueueView(settings)) as view:
-            server = view.server()
-            yield from check_server_view(server)
+            for server in view.servers():
+                yield from check_server_view(server)
             yield _permissions(settings)
             models = view.models()
     except BrokerError as error:
@@ -35,7 +35,8 @@ def check_queue(settings: RedisSettings, name: str, fingerprint: str) -> Iterato
 
 
 def check_server_view(server: ServerView) -> Iterator[Finding]:
-    named = f"{server.name} {server.version}"
+    at = f" at {server.address}" if server.address else ""
+    named = f"{server.name} {server.version}{at}"
     info = {f"{server.name.lower()}_version": server.version, "maxmemory_policy": server.policy}
     try:
         check_server({} if server.version == "unknown" else info)
@@ -104,6 +105,10 @@ def check_tower(model: ModelView, tower: TowerView) -> Iterator[Finding]:
                 "workers are too few or stuck: see 'siglip top'" if tower.workers else "no worker is live"
             )
             yield Finding("warning", f"{name} {stream.job_class}", text, remedy)
+    if tower.unserved:
+        text = f"no {tower.tower} worker serves {tower.unserved} of {model.shards} shards"
+        remedy = "start gateways and workers with the same --redis-shards"
+        yield Finding("problem", f"{', '.join(model.names) or model.tag} shards", text, remedy)
     if tower.dead_letters:
         text = f"{tower.dead_letters:,} entries were given up because workers died on them"
         yield Finding("warning", name, text, "see 'siglip dead-letter list'")
