@@ -25,14 +25,25 @@ class Cluster:
         return "redis://" + ",".join(node.address for node in self.nodes)
 
     def owner(self, slot: int) -> Node:
-        """The primary of a slot, as a node sees it that is alive."""
-        for first, last, primary, *_ in self._living().ask("CLUSTER", "SLOTS"):
-            if first <= slot <= last:
-                return next(node for node in self.nodes if node.port == primary[1])
-        raise AssertionError(f"nobody has slot {slot}")
+        """The primary of a slot, as a node sees it that is alive and well."""
+        ports = [
+            primary[1]
+            for living in [node for node in self.nodes if node.answers() and _is_ok(node)][:1]
+            for first, last, primary, *_ in living.ask("CLUSTER", "SLOTS")
+            if first <= slot <= last
+        ]
+        assert ports, f"nobody has slot {slot} now"
+        return next(node for node in self.nodes if node.port == ports[0])
 
     def owner_of(self, tag: str, shard: int = 0) -> Node:
         return self.owner(slot_of(tag, shard))
+
+    def has_left(self, node: Node, tag: str) -> bool:
+        """Whether another one has the slot of these keys; False too while the cluster is down."""
+        try:
+            return self.owner_of(tag) is not node
+        except AssertionError:
+            return False
 
     def other_primary(self, node: Node) -> Node:
         return next(each for each in self.primaries() if each is not node)
@@ -68,9 +79,6 @@ class Cluster:
         for node in self.primaries():
             found |= left_overs(f"redis://{node.address}", tag)
         return found
-
-    def _living(self) -> Node:
-        return next(node for node in self.nodes if node.answers() and _is_ok(node))
 
 
 def slot_of(tag: str, shard: int = 0) -> int:

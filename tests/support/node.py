@@ -20,6 +20,7 @@ class Node:
 
     def __init__(self, folder: Path, *arguments: str, sentinel: str | None = None) -> None:
         self.port = free_port()
+        self.pid = 0
         self.folder = folder / str(self.port)
         self.folder.mkdir()
         self._arguments = [*arguments] if sentinel is None else [self._sentinel_file(sentinel), "--sentinel"]
@@ -43,10 +44,11 @@ class Node:
                 [*shim, *self._arguments, *options], stdin=subprocess.PIPE, stdout=log, stderr=log
             )
         wait_until(self.answers, 10)
+        self.pid = int(self.ask("INFO", "server")["process_id"])
 
     def ask(self, *command: Any) -> Any:
         """One command, on a connection of its own."""
-        connection = client(f"redis://{self.address}")
+        connection = client(f"redis://{self.address}?socket_timeout=0.5")
         try:
             return connection.execute_command(*command)  # type: ignore[no-untyped-call]
         finally:
@@ -60,7 +62,7 @@ class Node:
 
     def signal(self, number: int) -> None:
         """To the server itself."""
-        os.kill(int(self.ask("INFO", "server")["process_id"]), number)
+        os.kill(self.pid, number)
 
     def kill(self) -> None:
         """SIGKILL, and waits until it is gone."""

@@ -1,0 +1,65 @@
+"""A cluster loses nodes and moves slots under load: every call is answered, rightly and once."""
+
+import asyncio
+import contextlib
+import secrets
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from broker import GatewayEnd, GatewayLimits, connect_gateway
+from siglip_settings import RedisSettings
+from tests.support.cluster import Cluster, cluster, slot_of
+from tests.support.queue_load import Load, load
+from tests.support.queue_worker import FINGERPRINT, QueueWorker
+from tests.support.valkey import wait_until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Cluster]:
+    with cluster(tmp_path) as found:
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def service(nodes: Cluster, tag: str, shards: int) -> AsyncIterator[tuple[GatewayEnd, Load]]:
+    """A gateway and two workers under load; at the end nothing was refused, wrong or left over."""
+    settings = RedisSettings(redis_url=nodes.url, redis_cluster="on", redis_shards=shards)
+    gateway = await connect_gateway(
+        settings, tag=tag, fingerprint=FINGERPRINT, towers=("text",), limits=GatewayLimits()
+    )
+    try:
+        with QueueWorker(settings, tag), QueueWorker(settings, tag):
+            async with load(gateway) as calls:
+                await calls.goes_on()
+                yield gateway, calls
+                await calls.goes_on()
+    finally:
+        await gateway.close()
+    print(calls.right, "calls,", calls.refused, "refusals, longest silence", calls.longest_silence_s, "slowest", max(calls.took_s), gateway.stats)
+    assert (calls.errors, calls.wrong) == ({}, 0)
+    await asyncio.to_thread(wait_until, lambda: not nodes.left_overs(tag), 5.0)
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+@pytest.mark.parametrize("fault", ["SIGKILL", "SIGSTOP"])
+async def test_a_primary_fails(nodes: Cluster, shards: int, fault: str) -> None:
+    tag = secrets.token_hex(8)
+    async with service(nodes, tag, shards) as (gateway, calls):
+        lost = nodes.owner_of(tag)
+        if fault == "SIGKILL":
+            await asyncio.to_thread(lost.kill)
+        else:
+            await asyncio.to_thread(lost.signal, signal.SIGSTOP)
+        await asyncio.to_thread(wait_until, lambda: nodes.has_left(lost, tag))
+        await calls.goes_on()
+        if fault == "SIGKILL":
+            await asyncio.to_thread(lost.start)
+        else:
+            lost.signal(signal.SIGCONT)
+        await asyncio.to_thread(wait_until, nodes.is_well)
+    assert gateway.stats["losses"] >= 1
