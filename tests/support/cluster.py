@@ -38,6 +38,12 @@ class Cluster:
     def owner_of(self, tag: str, shard: int = 0) -> Node:
         return self.owner(slot_of(tag, shard))
 
+    def nodes_of(self, tag: str, shard: int = 0) -> list[Node]:
+        """The primary of these keys and its replica."""
+        primary = self.owner_of(tag, shard)
+        replicas = [node for node in self.nodes if node.ask("ROLE")[0] == b"slave"]
+        return [primary, *(node for node in replicas if node.ask("ROLE")[2] == primary.port)]
+
     def has_left(self, node: Node, tag: str) -> bool:
         """Whether another one has the slot of these keys; False too while the cluster is down."""
         try:

@@ -32,6 +32,12 @@ class Load:
     def longest_silence_s(self) -> float:
         return max(b - a for a, b in zip(self.ended_s, self.ended_s[1:], strict=False))
 
+    def __str__(self) -> str:
+        return (
+            f"{self.right} right, {self.wrong} wrong, {self.refused} refused, errors {dict(self.errors)}, "
+            f"slowest {max(self.took_s):.2f} s, longest silence {self.longest_silence_s:.2f} s"
+        )
+
     async def goes_on(self, calls: int = 50) -> None:
         """Until so many more are answered."""
         async with asyncio.timeout(30):
