@@ -1,19 +1,16 @@
 """A cluster loses nodes and moves slots under load: every call is answered, rightly and once."""
 
 import asyncio
-import contextlib
 import secrets
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from broker import GatewayEnd, GatewayLimits, connect_gateway
 from siglip_settings import RedisSettings
+from tests.faults.service import service
 from tests.support.cluster import Cluster, cluster, slot_of
-from tests.support.queue_load import Load, load
-from tests.support.queue_worker import FINGERPRINT, QueueWorker
 from tests.support.valkey import wait_until
 
 pytestmark = pytest.mark.slow
@@ -25,31 +22,15 @@ def nodes(tmp_path: Path) -> Iterator[Cluster]:
         yield found
 
 
-@contextlib.asynccontextmanager
-async def service(nodes: Cluster, tag: str, shards: int) -> AsyncIterator[tuple[GatewayEnd, Load]]:
-    """A gateway and two workers under load; at the end nothing was refused, wrong or left over."""
-    settings = RedisSettings(redis_url=nodes.url, redis_cluster="on", redis_shards=shards)
-    gateway = await connect_gateway(
-        settings, tag=tag, fingerprint=FINGERPRINT, towers=("text",), limits=GatewayLimits()
-    )
-    try:
-        with QueueWorker(settings, tag), QueueWorker(settings, tag):
-            async with load(gateway) as calls:
-                await calls.goes_on()
-                yield gateway, calls
-                await calls.goes_on()
-    finally:
-        await gateway.close()
-    print(calls, gateway.stats)
-    assert (calls.errors, calls.wrong) == ({}, 0)
-    await asyncio.to_thread(wait_until, lambda: not nodes.left_overs(tag), 5.0)
+def settings_of(nodes: Cluster, shards: int) -> RedisSettings:
+    return RedisSettings(redis_url=nodes.url, redis_cluster="on", redis_shards=shards)
 
 
 @pytest.mark.parametrize("shards", [1, 4])
 @pytest.mark.parametrize("fault", ["SIGKILL", "SIGSTOP"])
 async def test_a_primary_fails(nodes: Cluster, shards: int, fault: str) -> None:
     tag = secrets.token_hex(8)
-    async with service(nodes, tag, shards) as (gateway, calls):
+    async with service(settings_of(nodes, shards), tag, nodes.left_overs) as (gateway, calls):
         lost = nodes.owner_of(tag)
         if fault == "SIGKILL":
             await asyncio.to_thread(lost.kill)
@@ -69,7 +50,7 @@ async def test_a_primary_fails(nodes: Cluster, shards: int, fault: str) -> None:
 async def test_a_slot_moves(nodes: Cluster, shards: int) -> None:
     """While its keys are at two nodes the queue waits; then it goes on at the new one."""
     tag = secrets.token_hex(8)
-    async with service(nodes, tag, shards) as (gateway, calls):
+    async with service(settings_of(nodes, shards), tag, nodes.left_overs) as (gateway, calls):
         for _ in range(2):
             target = nodes.other_primary(nodes.owner_of(tag))
             source = await asyncio.to_thread(nodes.start_moving, slot_of(tag), target)
@@ -86,7 +67,7 @@ async def test_a_shard_is_lost_for_good(nodes: Cluster) -> None:
     tag = secrets.token_hex(8)
     for node in nodes.nodes:
         node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
-    async with service(nodes, tag, 4) as (_, calls):
+    async with service(settings_of(nodes, 4), tag, nodes.left_overs) as (_, calls):
         lost = nodes.nodes_of(tag)
         for node in lost:
             await asyncio.to_thread(node.kill)

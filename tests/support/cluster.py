@@ -41,7 +41,7 @@ class Cluster:
     def nodes_of(self, tag: str, shard: int = 0) -> list[Node]:
         """The primary of these keys and its replica."""
         primary = self.owner_of(tag, shard)
-        replicas = [node for node in self.nodes if node.ask("ROLE")[0] == b"slave"]
+        replicas = [node for node in self.nodes if node.role() == "slave"]
         return [primary, *(node for node in replicas if node.ask("ROLE")[2] == primary.port)]
 
     def has_left(self, node: Node, tag: str) -> bool:
@@ -55,7 +55,7 @@ class Cluster:
         return next(each for each in self.primaries() if each is not node)
 
     def primaries(self) -> list[Node]:
-        return [node for node in self.nodes if node.answers() and node.ask("ROLE")[0] == b"master"]
+        return [node for node in self.nodes if node.role() == "master"]
 
     def is_well(self) -> bool:
         """All slots served, all replicas up to date, and every living node says so."""

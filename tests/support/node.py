@@ -54,6 +54,13 @@ class Node:
         finally:
             connection.close()
 
+    def role(self) -> str:
+        """master or slave; empty while it does not say."""
+        try:
+            return str(self.ask("ROLE")[0].decode())
+        except redis.RedisError:
+            return ""
+
     def answers(self) -> bool:
         try:
             return bool(self.ask("PING"))

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from broker import BrokerError, BrokerUnavailable, GatewayEnd, Row
+from tests.broker.waiting import until
 from tests.support.queue_worker import text_row, vector_of
 
 DEADLINE_S = 20.0
@@ -40,10 +41,8 @@ class Load:
 
     async def goes_on(self, calls: int = 50) -> None:
         """Until so many more are answered."""
-        async with asyncio.timeout(30):
-            wanted = self.right + calls
-            while self.right < wanted:
-                await asyncio.sleep(0.01)
+        wanted = self.right + calls
+        await until(lambda: self.right >= wanted)
 
     async def call(self, gateway: GatewayEnd, *numbers: int) -> None:
         """Until it is answered; as clients do, one that is refused while Redis is away is made again."""
