@@ -82,7 +82,7 @@ class ShardedGateway:
                     tower, rows, row_shape, dtype, deadline_s=left_s, job_class=job_class
                 )
             except (BrokerUnavailable, NoWorkers):
-                if self._closing.is_set() or not any(_serves(each, tower) for each in left):
+                if self._closing.is_set() or not any(each.outage is None for each in left):
                     raise
 
     async def workers(self, tower: Tower) -> list[WorkerInfo]:
@@ -127,8 +127,9 @@ class ShardedGateway:
         await asyncio.gather(*(shard.close() for shard in self._shards))
 
     async def _shorter(self, tower: Tower, among: list[GatewayBroker]) -> GatewayBroker:
-        """Of those that can do the work, if there are any."""
-        able = [shard for shard in among if _serves(shard, tower)] or among
+        """Of those with workers; else of those that are there, where workers may come; else of all."""
+        served = [shard for shard in among if shard.live_workers()[tower]]
+        able = served or [shard for shard in among if shard.outage is None] or among
         two = random.sample(able, min(2, len(able)))
         depths = [await shard.depth(tower) for shard in two]
         return two[depths.index(min(depths))]
@@ -174,10 +175,6 @@ class ShardedGateway:
                 "start workers and gateways with the same --redis-shards",
                 tower, number + 1, len(self._shards),
             )  # fmt: skip
-
-
-def _serves(shard: GatewayBroker, tower: Tower) -> bool:
-    return bool(shard.live_workers().get(tower))
 
 
 def _kind(state: StreamState) -> tuple[str, str]:

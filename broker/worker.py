@@ -153,8 +153,8 @@ class WorkerBroker:
         self._hand.progress()
 
     def give_back(self, jobs: Sequence[Job]) -> None:
-        """Others may take these at once: they were never computed. For the thread that takes."""
-        self._hand_back([(job.stream, job.entry_id) for job in jobs])
+        """Others may take these at once, and what was read beyond them. For the thread that takes."""
+        self._hand_back([*((job.stream, job.entry_id) for job in jobs), *self._inbox.unread()])
         self._hand.take_back(list(jobs))
 
     def drain(self) -> None:
