@@ -29,7 +29,7 @@ from broker.placed import (
     PlacedConnection,
     PlacedSSLConnection,
 )
-from broker.places import Place
+from broker.places import Place, WrongServer
 
 # One blocking read; the socket waits a little longer, never for ever.
 BLOCK_MS = 500
@@ -39,7 +39,7 @@ REDIS_FLOOR = (7, 0)
 VALKEY_FLOOR = (7, 2)
 
 # Redis is away, or not ready: worth waiting. Subclasses of ConnectionError that no waiting cures come first.
-HOPELESS = (AuthenticationError, AuthorizationError, NoPermissionError)
+HOPELESS = (AuthenticationError, AuthorizationError, NoPermissionError, WrongServer)
 # What redis-py raises for a URL that it cannot take.
 UNUSABLE = (ValueError, TypeError, redis.RedisError)
 IN_CLUSTER = "this is a node of a cluster: set --redis-cluster on"

@@ -17,7 +17,9 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from broker.errors import UnsuitableServer
+
+class WrongServer(redis.ConnectionError):
+    """Who was asked is neither a Sentinel nor a node of a cluster, as the settings say."""
 
 
 class Address(NamedTuple):
@@ -93,7 +95,7 @@ class AskedPlace(Place):
         for node in nodes:
             try:
                 return self._ask(node)
-            except (RedisError, OSError, UnsuitableServer) as error:
+            except (RedisError, OSError) as error:
                 last = error
         raise last
 
@@ -131,7 +133,7 @@ class SentinelPlace(AskedPlace):
         except NoPermissionError:
             raise
         except ResponseError as error:
-            raise UnsuitableServer(f"{node} is no Sentinel: {error}") from None
+            raise WrongServer(f"{node} is no Sentinel: {error}") from None
         if not found:
             raise redis.ConnectionError(f"the Sentinel at {node} knows no primary named {self._name!r}")
         host, port = found
@@ -181,7 +183,7 @@ class ClusterPlace(AskedPlace):
         except NoPermissionError:
             raise
         except ResponseError as error:
-            raise UnsuitableServer(f"{node} is no node of a cluster: {error}") from None
+            raise WrongServer(f"{node} is no node of a cluster: {error}") from None
 
     def _learn(self, nodes: Iterable[Address]) -> None:
         with self._lock:
