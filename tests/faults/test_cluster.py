@@ -3,17 +3,24 @@
 import asyncio
 import secrets
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from broker import model_tag
+from siglip_cli.probe import serves
+from siglip_model.fingerprint import fingerprint
 from siglip_settings import RedisSettings
+from tests.faults.fleet import Part, free_port
+from tests.faults.load import Book, Caller, right_answers
 from tests.faults.service import service
 from tests.support.cluster import Cluster, cluster, slot_of
 from tests.support.valkey import wait_until
 
 pytestmark = pytest.mark.slow
+SHAPES = Path(__file__).parents[2] / "checkpoints" / "shapes"
 
 
 @pytest.fixture
@@ -76,3 +83,49 @@ async def test_a_shard_is_lost_for_good(nodes: Cluster) -> None:
             await asyncio.to_thread(node.start)
         await asyncio.to_thread(wait_until, nodes.is_well)
     assert max(calls.took_s) < 5
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_the_whole_service_loses_a_primary(nodes: Cluster, tmp_path: Path, shards: int) -> None:
+    """Processes as `siglip` starts them, and clients that retry what is refused while the queue is away."""
+    environ = {
+        "SIGLIP_MODEL": str(SHAPES),
+        "SIGLIP_REDIS_URL": nodes.url,
+        "SIGLIP_REDIS_CLUSTER": "on",
+        "SIGLIP_REDIS_SHARDS": str(shards),
+    }
+    address, book = f"127.0.0.1:{free_port()}", Book()
+    tag = model_tag(SHAPES.name, fingerprint(SHAPES))
+    parts = [Part("gateway", ["gateway", "--listen", address], environ, tmp_path / "gateway.log")]
+    for tower in ("text", "vision"):
+        words = ["worker", "--tower", tower, "--threads", "1"]
+        parts.append(Part(tower, words, environ, tmp_path / f"{tower}.log"))
+    callers = [Caller(address, right_answers(SHAPES), book, f"{seed}") for seed in range(4)]
+    try:
+        for part in parts:
+            part.start()
+        wait_until(lambda: serves(address), 100)
+        for caller in callers:
+            caller.start()
+        wait_until(lambda: book.right > 100, 60)
+        lost, answered = nodes.owner_of(tag), book.right
+        lost.kill()
+        began = time.monotonic()
+        if shards == 1:
+            wait_until(lambda: nodes.has_left(lost, tag))
+        wait_until(lambda: book.right > answered + 20, 60)
+        print(f"{shards} shards: 20 answers within {time.monotonic() - began:.2f} s of the death")
+        lost.start()
+        wait_until(nodes.is_well)
+        wait_until(lambda: book.right > answered + 300, 60)
+    finally:
+        for caller in callers:
+            caller.stopping.set()
+        for caller in callers:
+            caller.join(30)
+        for part in parts:
+            part.end(signal.SIGTERM)
+    print(book)
+    assert (book.lost, book.wrong, book.miscounted, book.late) == (0, 0, 0, 0)
+    assert set(book.errors) <= {"DEADLINE_EXCEEDED"}, (tmp_path / "gateway.log").read_text()
+    wait_until(lambda: not nodes.left_overs(tag), 5)
