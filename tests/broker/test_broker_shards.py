@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from broker import Answer, BrokerUnavailable, EmbeddedServer, GatewayEnd, Job, JobClass, Row
+from broker import Answer, BrokerUnavailable, EmbeddedServer, GatewayEnd, Job, JobClass, QueueView, Row
 from broker.in_hand import Entry
 from broker.keys import Keys
 from siglip_settings import RedisSettings
@@ -64,6 +64,10 @@ async def test_a_shard_without_workers_gets_no_calls_and_is_told_of(
         assert depths(embedded, tag)[2] == 0
         await until(lambda: "no text worker serves shard 3 of 3" in caplog.text)
         await asyncio.sleep(0.6)
+        view = QueueView(settings_of(embedded))
+        (model,) = [each for each in view.models() if each.tag == tag]
+        view.close()
+    assert (model.shards, model.towers[0].unserved, len(model.towers[0].workers)) == (3, 1, 1)
     assert caplog.text.count("no text worker serves shard") == 1
     assert "--redis-shards" in caplog.text
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from siglip_settings import RedisSettings
+from tests.broker.waiting import until
 from tests.faults.service import service
 from tests.support.sentinels import NAME, Watched, sentinels
 from tests.support.valkey import wait_until
@@ -39,8 +40,8 @@ async def test_the_primary_fails(watched: Watched, fault: str) -> None:
     assert gateway.stats["losses"] == 1
 
 
-async def test_the_primary_is_exchanged(watched: Watched) -> None:
-    """For a while both take themselves for the primary; the old one goes on until it is told."""
+async def test_two_primaries_for_a_while(watched: Watched) -> None:
+    """After an exchange by hand the old one goes on with those it has, until the Sentinels tell it."""
     settings, tag = RedisSettings(redis_url=watched.url, redis_sentinel_name=NAME), secrets.token_hex(8)
     async with service(settings, tag, watched.left_overs) as (gateway, calls):
         old = watched.primary()
@@ -50,3 +51,16 @@ async def test_the_primary_is_exchanged(watched: Watched) -> None:
         await asyncio.to_thread(wait_until, lambda: old.role() == "slave")
         await calls.goes_on()
     assert gateway.stats["losses"] == 1
+
+
+async def test_a_primary_without_replicas_sends_its_clients_away(tmp_path: Path) -> None:
+    options = ("--min-replicas-to-write", "1", "--min-replicas-max-lag", "2")
+    tag = secrets.token_hex(8)
+    with sentinels(tmp_path, 2, *options) as watched:
+        settings = RedisSettings(redis_url=watched.url, redis_sentinel_name=NAME)
+        async with service(settings, tag, watched.left_overs) as (gateway, calls):
+            old = watched.primary()
+            watched.sentinels[0].ask("SENTINEL", "FAILOVER", NAME)
+            await until(lambda: gateway.stats["losses"] == 1)
+            assert old.role() == "master"
+            await calls.goes_on()

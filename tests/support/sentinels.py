@@ -1,4 +1,4 @@
-"""A primary, its replica, and three Sentinels that watch them."""
+"""A primary, its replicas, and three Sentinels that watch them."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,7 +31,8 @@ class Watched:
 
 
 @contextmanager
-def sentinels(folder: Path) -> Iterator[Watched]:
+def sentinels(folder: Path, replicas: int = 1, *options: str) -> Iterator[Watched]:
+    """`options` are given to the servers."""
     with ExitStack() as stack:
 
         def started(*arguments: str, sentinel: str | None = None) -> Node:
@@ -39,8 +40,8 @@ def sentinels(folder: Path) -> Iterator[Watched]:
             stack.callback(node.stop)
             return node
 
-        primary = started()
-        replica = started("--replicaof", f"127.0.0.1 {primary.port}")
+        primary = started(*options)
+        others = [started(*options, "--replicaof", f"127.0.0.1 {primary.port}") for _ in range(replicas)]
         watched = "\n".join(
             [
                 f"sentinel monitor {NAME} 127.0.0.1 {primary.port} 2",
@@ -48,14 +49,14 @@ def sentinels(folder: Path) -> Iterator[Watched]:
                 f"sentinel failover-timeout {NAME} 3000",
             ]
         )
-        made = Watched([primary, replica], [started(sentinel=watched) for _ in range(3)])
-        wait_until(lambda: replica.ask("ROLE")[3] == b"connected")
-        wait_until(lambda: all(_knows_the_others(node) for node in made.sentinels))
+        made = Watched([primary, *others], [started(sentinel=watched) for _ in range(3)])
+        wait_until(lambda: all(replica.ask("ROLE")[3] == b"connected" for replica in others))
+        wait_until(lambda: all(_knows_the_others(node, replicas) for node in made.sentinels))
         yield made
 
 
-def _knows_the_others(sentinel: Node) -> bool:
-    """Without the others nobody decides, and without the replica there is nobody to promote."""
+def _knows_the_others(sentinel: Node, replicas: int) -> bool:
+    """Without the others nobody decides, and without replicas there is nobody to promote."""
     found = sentinel.ask("SENTINEL", "MASTER", NAME)
     known = found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
-    return int(known[b"num-other-sentinels"]) == 2 and int(known[b"num-slaves"]) == 1
+    return int(known[b"num-other-sentinels"]) == 2 and int(known[b"num-slaves"]) == replicas
