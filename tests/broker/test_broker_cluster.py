@@ -1,6 +1,7 @@
 """One cluster for all tests here: keys are found where they are, also after they have moved."""
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from siglip_settings import RedisSettings
 from tests.broker.conftest import Connect
 from tests.broker.entries import header
 from tests.broker.waiting import until
+from tests.support.certificates import HAS_OPENSSL, authority, signed
 from tests.support.cluster import Cluster, cluster, slot_of
-from tests.support.node import Node
+from tests.support.node import Node, free_port
 from tests.support.queue_load import load
-from tests.support.queue_worker import QueueWorker
+from tests.support.queue_worker import FINGERPRINT, QueueWorker
+from tests.support.valkey import debian_redis, left_overs, looking
 
+NO_REDIS = pytest.mark.skipif(not shutil.which("redis-server"), reason="no redis-server on this machine")
 SHARDS = 4
 # As docs/operations.md has them; INFO left out.
 RULES = """
@@ -66,7 +70,8 @@ async def test_shards_are_on_several_nodes_and_all_are_seen(
 
 
 async def test_a_moving_slot_loses_nothing(nodes: Cluster, tag: str, connect: Connect) -> None:
-    settings = settings_of(nodes, shards=1)
+    """Without INFO the move is noticed too."""
+    settings = settings_of(nodes, user="siglip:pass-word@", shards=1)
     gateway = await connect(settings)
     source = nodes.owner_of(tag)
     with QueueWorker(settings, tag):
@@ -134,3 +139,32 @@ async def test_a_server_outside_a_cluster_is_told_from_a_node(tmp_path: Path, ta
         worker.broker.take(1, 0.1)
     await asyncio.to_thread(worker.broker.close)
     alone.stop()
+
+
+@pytest.mark.slow
+@NO_REDIS
+@pytest.mark.skipif(not HAS_OPENSSL, reason="no openssl to make a certificate with")
+async def test_a_cluster_with_tls(tmp_path: Path, tag: str) -> None:
+    """Of one node: the embedded server has no TLS, Debian's has."""
+    issuer = authority(tmp_path)
+    pair, port = signed(issuer, tmp_path, "node"), str(free_port())
+    options = {
+        "tls-port": port, "tls-cluster": "yes", "cluster-enabled": "yes", "cluster-port": str(free_port()),
+        "tls-cert-file": str(pair.certificate), "tls-key-file": str(pair.key),
+        "tls-ca-cert-file": str(issuer.certificate), "tls-auth-clients": "no",
+    }  # fmt: skip
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    with debian_redis(tmp_path, *words) as plain_url:
+        with looking(plain_url) as connection:
+            connection.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+            await until(lambda: b"cluster_state:ok" in connection.execute_command("CLUSTER", "INFO"))
+        settings = RedisSettings(
+            redis_url=f"rediss://127.0.0.1:{port}", redis_cluster="on", redis_ca_file=str(issuer.certificate)
+        )
+        gateway = await connect_gateway(settings, tag=tag, fingerprint=FINGERPRINT)
+        with QueueWorker(settings, tag):
+            async with load(gateway) as calls:
+                await calls.goes_on()
+        await gateway.close()
+        assert (calls.wrong, calls.refused, calls.errors) == (0, 0, {})
+        assert left_overs(plain_url, tag) == {}
