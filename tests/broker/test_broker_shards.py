@@ -3,6 +3,8 @@
 import asyncio
 import threading
 import time
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ from broker.keys import Keys
 from siglip_settings import RedisSettings
 from tests.broker.conftest import Connect
 from tests.broker.waiting import until
-from tests.support.queue_worker import MAX_ROWS, QueueWorker, compute, text_row, vector_of
+from tests.support.queue_worker import MAX_ROWS, QUICK, QueueWorker, compute, text_row, vector_of
 from tests.support.valkey import kill_server, looking
 
 SHARDS = 3
@@ -59,9 +61,11 @@ async def test_a_shard_without_workers_gets_no_calls_and_is_told_of(
     gateway = await connect(settings_of(embedded), no_worker_timeout_s=0.5)
     with QueueWorker(settings_of(embedded, shards=2), tag):
         await until(lambda: gateway.live_workers()["text"] == 1)
-        answers = await asyncio.gather(*embed_all(gateway))
+        calls = embed_all(gateway)
+        await asyncio.sleep(0)
+        assert [bool(shard._held.entries) for shard in gateway._shards] == [True, True, False]
+        answers = await asyncio.gather(*calls)
         assert [answer.rows for answer in answers] == RIGHT
-        assert depths(embedded, tag)[2] == 0
         await until(lambda: "no text worker serves shard 3 of 3" in caplog.text)
         await asyncio.sleep(0.6)
         view = QueueView(settings_of(embedded))
@@ -110,27 +114,49 @@ async def test_a_suspect_runs_when_nothing_of_any_shard_does(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
     gateway = await connect(settings_of(embedded))
-    calls = embed_all(gateway)
-    await until(lambda: sum(depths(embedded, tag)) == len(ROWS))
-    suspects = [suspect_of(embedded, tag, shard) for shard in (0, 1)]
-    running: list[list[Entry]] = []
-    with QueueWorker(settings_of(embedded), tag, on_jobs=lambda jobs: running.append(ids(jobs))):
-        await asyncio.gather(*calls)
-    for suspect in suspects:
-        assert [turn for turn in running if suspect in turn] == [[suspect]]
+    worker = QueueWorker(settings_of(embedded), tag, timing=replace(QUICK, stall_after_s=30))
+    end = worker.broker
+
+    async def take(wait_s: float = 5.0) -> list[Job]:
+        return await asyncio.to_thread(end.take, 64, wait_s)
+
+    async with asyncio.timeout(30):
+        suspect, before = await sent_to(gateway, 0), await sent_to(gateway, 1)
+        entry = read_by_another(embedded, tag, 0)
+        running = await take()
+        with looking(embedded.url) as connection:
+            connection.delete(Keys(tag, 0).lease("text", "another"))  # it dies
+        assert await take(1.0) == []  # while another shard's work runs
+        assert end.stats["reclaimed"] == 1
+        end.reply([compute(job) for job in running])
+        (alone,) = await take()
+        assert (alone.stream, alone.entry_id) == entry
+        after = await sent_to(gateway, 2)
+        assert await take(0.5) == []  # while it runs
+        end.reply([compute(alone)])
+        end.reply([compute(job) for job in await take()])
+        await asyncio.gather(before, suspect, after)
+    await asyncio.to_thread(end.close)
 
 
-def suspect_of(server: EmbeddedServer, tag: str, shard: int) -> Entry:
-    """An entry whose reader has died."""
+async def sent_to(gateway: Any, shard: int) -> "asyncio.Task[Answer]":
+    """A call that is with this shard."""
+    one = gateway._shards[shard]
+    call = one.embed("text", [text_row(shard)], (16,), "int32", deadline_s=20)
+    sent = asyncio.create_task(call)
+    await until(lambda: any(entry.entry_id for entry in one._held.entries.values()))
+    return sent
+
+
+def read_by_another(server: EmbeddedServer, tag: str, shard: int) -> Entry:
+    """The entry that another worker, alive until its lease is deleted, has read."""
+    keys = Keys(tag, shard)
+    stream = keys.requests("text", "interactive")
     with looking(server.url) as connection:
-        stream = Keys(tag, shard).requests("text", "interactive")
-        answer = connection.xreadgroup("workers", f"dead-{shard}", {stream: ">"}, count=1)
+        connection.set(keys.lease("text", "another"), b"", px=60_000)
+        answer = connection.xreadgroup("workers", "another", {stream: ">"}, count=1)
         ((_, ((entry_id, _),)),) = answer  # type: ignore[misc]
         return stream, entry_id
-
-
-def ids(jobs: list[Job]) -> list[Entry]:
-    return [(job.stream, job.entry_id) for job in jobs]
 
 
 async def test_calls_leave_a_shard_that_is_away(
