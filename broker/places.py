@@ -2,8 +2,8 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import redis
 from redis.connection import Connection
@@ -16,6 +16,8 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
 )
+
+Found = TypeVar("Found")
 
 
 class WrongServer(redis.ConnectionError):
@@ -87,14 +89,18 @@ class AskedPlace(Place):
         self._dial = dial
 
     def find(self) -> Address:
-        """Each time another node is asked first; the last one's error when none knows."""
+        """As the first node says that answers; raises what the last one did when none does."""
+        return self._first(self._ask)
+
+    def _first(self, ask: Callable[[Address], Found]) -> Found:
+        """Each time another node is asked first: one that answers may be wrong."""
         with self._lock:
             self._nodes.rotate(-1)
             nodes = list(self._nodes)
         last: Exception = redis.ConnectionError("no node is known")
         for node in nodes:
             try:
-                return self._ask(node)
+                return ask(node)
             except (RedisError, OSError) as error:
                 last = error
         raise last
@@ -152,10 +158,14 @@ class ClusterPlace(AskedPlace):
     """The primary that has the slot of a key."""
 
     def __init__(self, seeds: Iterable[Address], dial: Dial, key: str) -> None:
-        super().__init__(seeds, dial)
+        self._seeds = list(seeds)
+        super().__init__(self._seeds, dial)
         self._slot = key_slot(key.encode())
-        self._owners: dict[range, Address] = {}
         self.proof = ("XLEN", key)
+
+    def primaries(self) -> list[Address]:
+        """Of the whole cluster. Raises as `find`."""
+        return sorted(set(self._first(self._owners).values()))
 
     def judge(self, reply: object) -> None:
         moving = isinstance(reply, AskError) and not isinstance(reply, MovedError)
@@ -164,35 +174,28 @@ class ClusterPlace(AskedPlace):
         if isinstance(reply, BaseException) and not moving:
             raise redis.ConnectionError(f"the cluster is changing: {reply}")
 
-    def primaries(self) -> list[Address]:
-        """Of the whole cluster. Raises as `find`."""
-        self.find()
-        return sorted(set(self._owners.values()))
-
     def _ask(self, node: Address) -> Address:
-        self._owners = _owners(self._table(node), node)
-        self._learn(self._owners.values())
-        for slots, primary in self._owners.items():
+        for slots, primary in self._owners(node).items():
             if self._slot in slots:
                 return primary
         raise redis.ConnectionError(f"nobody in the cluster has slot {self._slot}")
 
-    def _table(self, node: Address) -> Any:
+    def _owners(self, node: Address) -> dict[range, Address]:
         try:
-            return self._question(node, "CLUSTER", "SLOTS")
+            table = self._question(node, "CLUSTER", "SLOTS")
         except NoPermissionError:
             raise
         except ResponseError as error:
             raise WrongServer(f"{node} is no node of a cluster: {error}") from None
+        owners = {range(first, last + 1): _address(primary, node) for first, last, primary, *_ in table}
+        self._learn({*owners.values(), *self._seeds})
+        return owners
 
-    def _learn(self, nodes: Iterable[Address]) -> None:
+    def _learn(self, nodes: set[Address]) -> None:
+        """Those that have left are not asked any more."""
         with self._lock:
-            self._nodes.extend(node for node in dict.fromkeys(nodes) if node not in self._nodes)
-
-
-def _owners(table: Any, asked: Address) -> dict[range, Address]:
-    """Which primary has which slots, from the reply of CLUSTER SLOTS; `asked` is who sent it."""
-    return {range(first, last + 1): _address(primary, asked) for first, last, primary, *_ in table}
+            known = [node for node in self._nodes if node in nodes]
+            self._nodes = deque([*known, *sorted(nodes.difference(known))])
 
 
 def _address(node: Any, asked: Address) -> Address:
