@@ -21,6 +21,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from broker.asked_places import WrongServer
 from broker.errors import BrokerUnavailable, UnsuitableServer
 from broker.jobs import RedisUrls
 from broker.placed import (
@@ -29,7 +30,7 @@ from broker.placed import (
     PlacedConnection,
     PlacedSSLConnection,
 )
-from broker.places import Place, WrongServer
+from broker.places import Place
 
 # One blocking read; the socket waits a little longer, never for ever.
 BLOCK_MS = 500

@@ -7,10 +7,11 @@ from redis.backoff import NoBackoff
 from redis.connection import Connection, SSLConnection
 from redis.retry import Retry
 
+from broker.asked_places import ClusterPlace, SentinelPlace
 from broker.connection import UNUSABLE, connection_options, parse_node, unusable, urls
 from broker.errors import BrokerUnavailable
 from broker.jobs import RedisUrls
-from broker.places import Address, ClusterPlace, Place, SentinelPlace
+from broker.places import Address, Place
 
 # For a node that is asked where the queue is: there are others to ask.
 ASK_TIMEOUT_S = 1.0

@@ -1,6 +1,7 @@
 """One shard of several at which a worker works: a thread that reads from it and one that replies to it."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
@@ -9,8 +10,6 @@ from broker.jobs import Job, JobResult
 from broker.worker import WorkerBroker
 
 READ_BLOCK_S = 0.5
-# For answers on their way, and for threads to notice the end.
-END_TIMEOUT_S = 5.0
 
 
 class Lane:
@@ -52,12 +51,15 @@ class Lane:
             self._changed.notify_all()
         self.broker.drain()
 
-    def close(self) -> None:
-        """After the last reply."""
+    def finish(self) -> None:
+        """No reply follows."""
         self._results.put(None)
+
+    def close(self, until_s: float) -> None:
+        """What is not sent by then, a reading of time.monotonic(), is computed again by others."""
         for thread in self._threads:
             if thread.is_alive():
-                thread.join(END_TIMEOUT_S)
+                thread.join(max(0.0, until_s - time.monotonic()))
         self.broker.close()
 
     def _read_all(self) -> None:

@@ -3,12 +3,13 @@
 import redis
 from redis.exceptions import RedisError
 
+from broker.asked_places import ClusterPlace
 from broker.connection import sync_client, unavailable
 from broker.errors import BrokerError
 from broker.finding import is_clustered, place_of
 from broker.jobs import RedisUrls
 from broker.keys import Keys
-from broker.places import ClusterPlace, FixedPlace, Place
+from broker.places import FixedPlace, Place
 
 
 class Servers:

@@ -1,6 +1,7 @@
 """A worker's end of a queue in several shards: it works at all of them."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -10,6 +11,8 @@ from broker.lane import Lane
 from broker.timing import WorkerTiming
 from broker.worker import WorkerBroker
 
+# For answers on their way, and for threads to notice the end; all shards together.
+END_TIMEOUT_S = 5.0
 # Of a batch, whose parts come from several shards: counted once.
 OF_BATCHES = ("rows", "batches", "compute_us")
 
@@ -109,7 +112,10 @@ class ShardedWorker:
         """Sends what is answered, hands back the rest, ends the leases."""
         self.drain()
         for lane in self._lanes:
-            lane.close()
+            lane.finish()
+        until_s = time.monotonic() + END_TIMEOUT_S
+        for lane in self._lanes:
+            lane.close(until_s)
 
     @property
     def connected(self) -> bool:
