@@ -100,9 +100,12 @@ class SentinelPlace(AskedPlace):
         question = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name)
         try:
             return self._question(node, *question)
-        except AuthenticationError:
+        except AuthenticationError as refusal:
             # Many Sentinels know no passwords though their servers do.
-            return self._question(node, *question, login=False)
+            try:
+                return self._question(node, *question, login=False)
+            except AuthenticationError:
+                raise refusal from None
 
 
 class ClusterPlace(AskedPlace):

@@ -1,6 +1,7 @@
 """A Sentinel and the primary that it watches; what happens when another is promoted is in tests/faults."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +75,12 @@ async def test_a_sentinel_is_no_queue(pair: tuple[Node, Node], tag: str) -> None
     settings = RedisSettings(redis_url=f"redis://{pair[1].address}")
     with pytest.raises(UnsuitableServer, match=r"this is a Sentinel: .*--redis-sentinel-name"):
         await connect_gateway(settings, tag=tag, fingerprint="f")
+
+
+async def test_a_wrong_password_for_the_sentinel_is_told(tag: str, tmp_path: Path) -> None:
+    strict = Node(tmp_path, sentinel=f"sentinel monitor {NAME} 127.0.0.1 1 1")
+    strict.ask("ACL", "SETUSER", "default", "resetpass", ">right")
+    settings = RedisSettings(redis_url=f"redis://:wrong@{strict.address}", redis_sentinel_name=NAME)
+    with pytest.raises(BrokerUnavailable, match="invalid username-password"):
+        await connect_gateway(settings, tag=tag, fingerprint="f")
+    strict.stop()
