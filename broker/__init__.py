@@ -1,10 +1,12 @@
 """The queue between gateways and workers; the only package that knows Redis.
 
-A gateway calls `GatewayBroker.embed`; a worker loops over `WorkerBroker.take` and `reply`. Work is delivered
-at least once: embeddings are pure functions, so a repeat wastes time and does no harm.
+A gateway calls `embed` of what `connect_gateway` gives it; a worker loops over `take` and `reply` of its
+`worker_end`. Work is delivered at least once: embeddings are pure functions, so a repeat wastes time and
+does no harm.
 """
 
 from broker.embedded import EmbeddedServer
+from broker.ends import GatewayEnd, WorkerEnd
 from broker.errors import (
     BrokerError,
     BrokerUnavailable,
@@ -34,8 +36,11 @@ from broker.limits import PATIENCE, GatewayLimits, fair_share
 from broker.line import Line
 from broker.permissions import denied_commands
 from broker.roles import OPTIONAL, ROLES, Permission, Role, permissions_of, rules_of
+from broker.sharded_gateway import connect_gateway
+from broker.sharded_worker import worker_end
 from broker.timing import WorkerTiming
-from broker.view import DeadLetter, ModelView, QueueView, ServerView, TowerView
+from broker.view import QueueView
+from broker.views import DeadLetter, ModelView, ServerView, TowerView
 from broker.worker import WorkerBroker
 
 __all__ = [
@@ -52,6 +57,7 @@ __all__ = [
     "EmbeddedServer",
     "FingerprintMismatch",
     "GatewayBroker",
+    "GatewayEnd",
     "GatewayLimits",
     "Job",
     "JobClass",
@@ -71,12 +77,15 @@ __all__ = [
     "UnsuitableServer",
     "Work",
     "WorkerBroker",
+    "WorkerEnd",
     "WorkerInfo",
     "WorkerTiming",
     "WouldBeLate",
+    "connect_gateway",
     "denied_commands",
     "fair_share",
     "model_tag",
     "permissions_of",
     "rules_of",
+    "worker_end",
 ]

@@ -2,26 +2,37 @@
 
 import re
 import ssl
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import redis
 import redis.asyncio
+import redis.asyncio.connection
 import redis.asyncio.retry
+import redis.connection
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
     MasterDownError,
+    MovedError,
     NoPermissionError,
     ReadOnlyError,
 )
 from redis.retry import Retry
 
+from broker.asked_places import WrongServer
 from broker.errors import BrokerUnavailable, UnsuitableServer
 from broker.jobs import RedisUrls
+from broker.placed import (
+    AsyncPlacedConnection,
+    AsyncPlacedSSLConnection,
+    PlacedConnection,
+    PlacedSSLConnection,
+)
+from broker.places import Place
+from broker.rereading import RereadingConnection
 
 # One blocking read; the socket waits a little longer, never for ever.
 BLOCK_MS = 500
@@ -31,45 +42,64 @@ REDIS_FLOOR = (7, 0)
 VALKEY_FLOOR = (7, 2)
 
 # Redis is away, or not ready: worth waiting. Subclasses of ConnectionError that no waiting cures come first.
-HOPELESS = (AuthenticationError, AuthorizationError, NoPermissionError)
+HOPELESS = (AuthenticationError, AuthorizationError, NoPermissionError, WrongServer)
 # What redis-py raises for a URL that it cannot take.
 UNUSABLE = (ValueError, TypeError, redis.RedisError)
+IN_CLUSTER = "this is a node of a cluster: set --redis-cluster on"
 AWAY = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, MasterDownError, ReadOnlyError, OSError)
 _IN_PIPELINE = re.compile(r"^Command # \d+ \((\w+).*\) of pipeline caused error: ", re.DOTALL)
 
 
-def sync_client(settings: RedisUrls) -> redis.Redis:
-    """One connection for one thread; every retry is ours."""
-    options = _options(settings)
+def sync_client(settings: RedisUrls, place: Place | None = None) -> redis.Redis:
+    """One connection for one thread; every retry is ours. `place` where the URL alone does not say whose."""
+    classes = (PlacedConnection, PlacedSSLConnection)
+    return redis.Redis.from_pool(_pool(redis.ConnectionPool, settings, place, classes, Retry(NoBackoff(), 0)))
+
+
+def async_client(settings: RedisUrls, place: Place | None = None) -> "redis.asyncio.Redis":
+    """One connection for one task; every retry is ours. `place` where the URL alone does not say whose."""
+    classes = (AsyncPlacedConnection, AsyncPlacedSSLConnection)
+    retry = redis.asyncio.retry.Retry(NoBackoff(), 0)
+    return redis.asyncio.Redis.from_pool(_pool(redis.asyncio.ConnectionPool, settings, place, classes, retry))
+
+
+def _pool(
+    kind: type[Any], settings: RedisUrls, place: Place | None, classes: tuple[type, type], retry: object
+) -> Any:
+    options = {**connection_options(settings), "retry": retry, "max_connections": 1}
     try:
-        client = redis.Redis.from_url(
-            _url(settings), retry=Retry(NoBackoff(), 0), max_connections=1, **options
-        )
-        _try_options(client.connection_pool)
+        url, *others = urls(settings)
+        if place is None and others:
+            raise ValueError("several hosts are for --redis-cluster on, or for --redis-sentinel-name")
+        if place is not None:
+            options |= {"place": place, "connection_class": classes[url.startswith("rediss://")]}
+            options |= parse_node(url)
+        pool = kind(**options) if place else kind.from_url(url, **options)
+        _try_options(pool)
     except UNUSABLE as error:
-        raise _unusable(settings, error) from None
-    return client
+        raise unusable(settings, error) from None
+    if pool.connection_class is redis.asyncio.SSLConnection:
+        pool.connection_class = RereadingConnection
+    return pool
 
 
-def async_client(settings: RedisUrls) -> "redis.asyncio.Redis":
-    """One connection for one task; every retry is ours."""
-    options, retry = _options(settings), redis.asyncio.retry.Retry(NoBackoff(), 0)
-    try:
-        client = redis.asyncio.Redis.from_url(_url(settings), retry=retry, max_connections=1, **options)
-        _try_options(client.connection_pool)
-    except UNUSABLE as error:
-        raise _unusable(settings, error) from None
-    if client.connection_pool.connection_class is redis.asyncio.SSLConnection:
-        client.connection_pool.connection_class = _RereadingConnection
-    return client
+def parse_node(url: str) -> dict[str, Any]:
+    """What a URL of one host says, as arguments of a connection. Raises one of UNUSABLE."""
+    found: dict[str, Any] = redis.connection.parse_url(url)  # type: ignore[no-untyped-call]
+    found.pop("connection_class", None)
+    return found
 
 
-class _RereadingConnection(redis.asyncio.SSLConnection):
-    """Takes renewed certificates when it connects again, as redis-py's synchronous one does."""
-
-    def _connection_arguments(self) -> Mapping[str, Any]:
-        self.ssl_context.context = None
-        return super()._connection_arguments()
+def urls(settings: RedisUrls) -> list[str]:
+    """The URL, or one for each of its hosts."""
+    url = _url(settings)
+    scheme, mark, rest = url.partition("://")
+    login, at, place = rest.rpartition("@")
+    if scheme == "unix" or any(sign in login for sign in "/?#"):
+        return [url]
+    hosts = re.split("[/?#]", place)[0]
+    tail = place.removeprefix(hosts)
+    return [f"{scheme}{mark}{login}{at}{host.strip()}{tail}" for host in hosts.split(",")]
 
 
 def _try_options(pool: Any) -> None:
@@ -77,7 +107,7 @@ def _try_options(pool: Any) -> None:
     pool.connection_class(**pool.connection_kwargs)
 
 
-def _unusable(settings: RedisUrls, error: Exception) -> BrokerUnavailable:
+def unusable(settings: RedisUrls, error: Exception) -> BrokerUnavailable:
     # Of a ValueError what is quoted is left out: it can be a piece of the password, taken for a port.
     text = re.sub("['\"].*['\"]", "(not shown)", str(error)) if isinstance(error, ValueError) else str(error)
     return BrokerUnavailable(f"cannot use the Redis URL {shown_url(settings)}: {' '.join(text.split())}")
@@ -89,7 +119,7 @@ def _url(settings: RedisUrls) -> str:
     return settings.redis_url
 
 
-def _options(settings: RedisUrls) -> dict[str, Any]:
+def connection_options(settings: RedisUrls) -> dict[str, Any]:
     options: dict[str, Any] = {
         "protocol": 2,
         "socket_timeout": SOCKET_TIMEOUT_S,
@@ -143,12 +173,19 @@ def unavailable(settings: RedisUrls, error: BaseException) -> BrokerUnavailable:
 
 def reason_of(error: BaseException) -> str:
     """One line. Of a command in a pipeline redis-py quotes the arguments too, content of users among them."""
+    if isinstance(error, MovedError):
+        return IN_CLUSTER
     text = re.sub(_IN_PIPELINE, r"\1: ", str(error))
     return " ".join(text.split()) or type(error).__name__
 
 
-def check_server(info: dict[str, Any]) -> None:
+def check_server(info: dict[str, Any], *, clustered: bool = False) -> None:
     """UnsuitableServer when the reply of INFO says that work could be lost. Unknown fields pass."""
+    mode = info.get("redis_mode") or info.get("server_mode")
+    if mode == "sentinel":
+        raise UnsuitableServer("this is a Sentinel: name the primary that it watches (--redis-sentinel-name)")
+    if mode == "cluster" and not clustered:
+        raise UnsuitableServer(IN_CLUSTER)
     is_valkey = "valkey_version" in info
     version = str(info.get("valkey_version") or info.get("redis_version") or "")
     floor, name = (VALKEY_FLOOR, "Valkey") if is_valkey else (REDIS_FLOOR, "Redis")

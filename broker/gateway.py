@@ -20,6 +20,7 @@ from broker.errors import (
     FingerprintMismatch,
     NoWorkers,
 )
+from broker.finding import place_of
 from broker.held import Held, Waiting
 from broker.jobs import (
     DTYPE_OF,
@@ -59,16 +60,18 @@ class GatewayBroker:
         fingerprint: str,
         towers: tuple[Tower, ...] = ("text", "vision"),
         limits: GatewayLimits | None = None,
+        shard: int = 0,
     ) -> None:
         self.gateway_id = f"gw-{secrets.token_hex(8)}"
         self._settings = settings
         self._fingerprint = fingerprint
         self._limits = limits or GatewayLimits()
-        self._keys = Keys(tag)
+        self._keys = Keys(tag, shard)
+        self._place = place_of(settings, self._keys.requests("text", "interactive"))
         self._towers = towers
         self._held = Held()
         self._clock = ServerClock()
-        self._clients = sending, reading, watching = [async_client(settings) for _ in range(3)]
+        self._clients = sending, reading, watching = [async_client(settings, self._place) for _ in range(3)]
         self._sender = Sender(sending, self._held, self._explain)
         self._room = Room(self._held, self._sender, self._limits)
         self._reader = ReplyReader(reading, self._keys.replies(self.gateway_id), self._held)
@@ -78,6 +81,7 @@ class GatewayBroker:
             self.gateway_id,
             self._held,
             self._clock,
+            self._place,
             towers=towers,
             check_every_s=self._limits.check_every_s,
             reply_ttl_s=self._limits.reply_ttl_s,
@@ -95,9 +99,10 @@ class GatewayBroker:
         fingerprint: str,
         towers: tuple[Tower, ...] = ("text", "vision"),
         limits: GatewayLimits | None = None,
+        shard: int = 0,
     ) -> "GatewayBroker":
         """A connected gateway end. BrokerUnavailable or UnsuitableServer when the server is not usable."""
-        broker = cls(settings, tag=tag, fingerprint=fingerprint, towers=towers, limits=limits)
+        broker = cls(settings, tag=tag, fingerprint=fingerprint, towers=towers, limits=limits, shard=shard)
         try:
             broker._room.max_memory_bytes = await broker._monitor.start()
         except BaseException as error:
@@ -188,16 +193,20 @@ class GatewayBroker:
         withdrawn_waiting, withdrawn_in_work."""
         return self._held.stats.copy()
 
+    def give_up(self, why: str) -> None:
+        """Ends all waiting calls with BrokerUnavailable; once Redis is there, nothing of them stays in it."""
+        left = list(self._held.entries.values())
+        self._held.fail(left, lambda: BrokerUnavailable(why))
+        self._sender.withdraw(left)
+
     async def close(self) -> None:
         """Ends all waiting calls with BrokerUnavailable and leaves nothing of them in Redis."""
         held = self._held
-        left = list(held.entries.values())
-        held.fail(left, lambda: BrokerUnavailable("this gateway is closing"))
-        self._sender.withdraw(left)
+        self.give_up("this gateway is closing")
         held.closing.set()
         held.alarm.set()
         self._sender.wake()
-        last = async_client(self._settings)
+        last = async_client(self._settings, self._place)
         try:
             # Wakes the reader out of its blocking read.
             await last.xadd(self._keys.replies(self.gateway_id), {b"": b""}, nomkstream=True)

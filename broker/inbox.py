@@ -125,6 +125,11 @@ class Inbox:
         if self._quarantine and self._quarantine.job.entry_id in {job.entry_id for job in jobs}:
             self._quarantine = None
 
+    @property
+    def in_quarantine(self) -> bool:
+        """Whether nothing but one suspect entry is handed out."""
+        return self._quarantine is not None
+
     def is_expired(self, job: Job) -> bool:
         """Whether the caller has stopped waiting, by the server's clock."""
         return self._clock.now_ms() >= job.deadline_ms

@@ -25,14 +25,15 @@ def worker_name(consumer: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of one model. `tag` comes from `model_tag`."""
+    """The keys of one shard of a model's queue. `tag` comes from `model_tag`."""
 
     tag: str
+    shard: int = 0
 
     @property
     def prefix(self) -> str:
-        """Start of all the model's keys."""
-        return f"{{siglip:{self.tag}:0}}"
+        """Start of all the shard's keys; the braces alone decide on which node of a cluster they are."""
+        return f"{{siglip:{self.tag}:{self.shard}}}"
 
     def requests(self, tower: Tower, job_class: JobClass) -> str:
         """Stream of waiting entries, read by the workers of a tower as one group."""

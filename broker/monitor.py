@@ -17,6 +17,7 @@ from broker.held import Held, Waiting, wait_for_event
 from broker.jobs import Tower, WorkerInfo
 from broker.keys import GROUP, Keys, worker_name
 from broker.permissions import require_async
+from broker.places import Place
 from broker.reply_reader import ReplyReader
 from broker.sender import Sender
 
@@ -36,6 +37,7 @@ class Monitor:
         gateway_id: str,
         held: Held,
         clock: ServerClock,
+        place: Place | None,
         *,
         towers: tuple[Tower, ...],
         check_every_s: float,
@@ -54,7 +56,9 @@ class Monitor:
         self._reply_ttl_ms = int(reply_ttl_s * 1000)
         self._no_worker_timeout_s = no_worker_timeout_s
         self._explain = explain
-        self._run_id: object = None
+        self._place = place
+        # What tells one server from another.
+        self._server: tuple[object, int] = (None, 0)
         self._last_alive_s = dict.fromkeys(towers, time.monotonic())
         self._outage_logged = False
         # Data was lost, and not all of it has been sent again.
@@ -63,8 +67,8 @@ class Monitor:
     async def start(self) -> int:
         """Checks the server, makes the streams; returns its memory limit in bytes (0: none known)."""
         info = await self._server_info()
-        check_server(info)
-        self._run_id = info.get("run_id")
+        check_server(info, clustered=self._place is not None)
+        self._server = (info.get("run_id"), self._moves)
         await self._require_permissions()
         await self._make_streams()
         for _ in range(3):
@@ -139,14 +143,18 @@ class Monitor:
             self._held.depth[stream] = depth
         self._held.to_send.set()
         # A user without INFO is served too: the reply stream alone tells then.
-        run_id = info.get("run_id") if isinstance(info, dict) else self._run_id
-        same, self._run_id = run_id == self._run_id, run_id
-        return bool(refreshed) and same
+        run_id = info.get("run_id") if isinstance(info, dict) else self._server[0]
+        before, self._server = self._server, (run_id, self._moves)
+        return bool(refreshed) and self._server == before
+
+    @property
+    def _moves(self) -> int:
+        return self._place.moves if self._place else 0
 
     async def _recover(self, sender: Sender, reader: ReplyReader) -> None:
         """What fails here is begun anew at the next check: until the end nothing lost is forgotten."""
         if self._lost:
-            check_server(await self._server_info())
+            check_server(await self._server_info(), clustered=self._place is not None)
         await self._require_permissions()
         await self._make_streams()
         if self._lost:
@@ -154,7 +162,7 @@ class Monitor:
             self._forget_what_was_sent(reader)
             self._lost = False
             self._held.stats["losses"] += 1
-            log.warning("the queue has lost its data")
+            log.warning("the queue has lost its data, or another server has it now")
         self._last_alive_s = dict.fromkeys(self._towers, time.monotonic())
         unsent = [w for w in self._held.entries.values() if w.entry_id is None and not w.sending]
         self._send_again(unsent, sender)

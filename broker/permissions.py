@@ -9,11 +9,13 @@ import redis.asyncio
 from redis.exceptions import ExecAbortError, NoPermissionError, RedisError
 
 from broker.connection import sync_client, unavailable
+from broker.finding import place_of
 from broker.jobs import RedisUrls
 from broker.keys import GROUP, Keys
 from broker.roles import OPTIONAL, Permission, Role, permissions_of
 
 _TRIALS = {
+    "cluster|slots": "",
     "del": "{key}",
     "eval_ro": "return(1) 1 {key}",
     "exec": "",
@@ -24,6 +26,7 @@ _TRIALS = {
     "multi": "",
     "pexpire": "{key} 1",
     "ping": "",
+    "role": "",
     "scan": "0 COUNT 1",
     "set": "{key} 1 XX PX 1",
     "time": "",
@@ -50,7 +53,7 @@ _TRIALS = {
 def denied_commands(settings: RedisUrls, role: Role) -> list[Permission]:
     """What this user may not do of what the role does. Raises BrokerUnavailable."""
     keys = Keys(f"check-{secrets.token_hex(4)}")
-    with closing(sync_client(settings)) as client:
+    with closing(sync_client(settings, place_of(settings, keys.requests("text", "interactive")))) as client:
         try:
             return _denied(role, _send(client, role, keys))
         except (RedisError, OSError) as error:

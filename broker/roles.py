@@ -11,23 +11,23 @@ ROLES: tuple[Role, ...] = get_args(Role)
 # A gateway cannot read what others ask, a worker cannot read what was answered.
 COMMANDS: dict[Role, dict[str, str]] = {
     "gateway": {
-        "": "time info",
+        "": "time info role cluster|slots",
         "requests": "xadd xdel xlen xpending xgroup|create xinfo|consumers",
         "replies": "xadd xread xtrim xgroup|create pexpire del",
         "lease": "mget",
     },
     "worker": {
-        "requests": "xreadgroup xack xdel xclaim xpending watch"
+        "requests": "xlen xreadgroup xack xdel xclaim xpending watch"
         " xgroup|create xgroup|createconsumer xgroup|delconsumer xinfo|consumers",
         "replies": "xadd",
         "lease": "mget set pexpire del",
         "running": "get set del",
         "dead": "xadd expire",
-        "": "time info unwatch multi exec",
+        "": "time info role cluster|slots unwatch multi exec",
     },
     # `siglip doctor`, `top` and `dead-letter`.
     "operator": {
-        "": "time info scan",
+        "": "time info role cluster|slots scan",
         # Only a script gets an entry's age without its content.
         "requests": "xlen xpending eval_ro xrange",
         "lease": "mget",
@@ -36,8 +36,8 @@ COMMANDS: dict[Role, dict[str, str]] = {
     # What adds and removes workers by the length of a stream.
     "scaler": {"": "ping", "requests": "xlen"},
 }
-# Without these a process works, but knows less.
-OPTIONAL = frozenset({"info"})
+# Without these a process works, but knows less; or needs them only behind Sentinels or in a cluster.
+OPTIONAL = frozenset({"info", "role", "cluster|slots"})
 _READING = frozenset({"eval_ro", "get", "mget", "xlen", "xpending", "xrange", "xrevrange"})
 
 
@@ -69,4 +69,4 @@ def _grant(kind: str, commands: list[str]) -> str:
     if not kind:
         return allowed
     access = "%R~" if _READING.issuperset(commands) else "~"
-    return f"({access}{{siglip:*:0}}:{kind}:* {allowed})"
+    return f"({access}{{siglip:*}}:{kind}:* {allowed})"

@@ -11,8 +11,9 @@ from redis.exceptions import RedisError
 from broker import wire
 from broker.clock import ServerClock
 from broker.connection import HOPELESS, check_server, sync_client, unavailable
+from broker.finding import place_of
 from broker.heartbeat import Heartbeat
-from broker.in_hand import InHand
+from broker.in_hand import Entry, InHand
 from broker.inbox import EXPIRED, Inbox
 from broker.jobs import Job, JobResult, RedisUrls, Tower, WorkerInfo
 from broker.keys import Keys
@@ -40,6 +41,7 @@ class WorkerBroker:
         fingerprint: str,
         info: WorkerInfo,
         timing: WorkerTiming | None = None,
+        shard: int = 0,
     ) -> None:
         self._settings = settings
         self._timing = timing = timing or WorkerTiming()
@@ -53,8 +55,9 @@ class WorkerBroker:
         self._connected = False
         self._was_connected = False
         self._counts: Counter[str] = Counter()
-        self._keys = keys = Keys(tag)
-        self._reading, writing, beating = (sync_client(settings) for _ in range(3))
+        self._keys = keys = Keys(tag, shard)
+        self._place = place_of(settings, keys.requests(tower, "interactive"))
+        self._reading, writing, beating = (sync_client(settings, self._place) for _ in range(3))
         self._writing = writing
         self._outbox = Outbox(writing, keys, tower, self._counts, self._closing)
         reclaimer = Reclaimer(
@@ -125,6 +128,17 @@ class WorkerBroker:
 
     def reply(self, results: Sequence[JobResult]) -> None:
         """Answers jobs: one transaction sends the vectors and ends the entries. Waits while Redis is away."""
+        self.count(results)
+        self.answer(results)
+
+    def count(self, results: Sequence[JobResult]) -> None:
+        """A batch has been computed."""
+        self._counts["batches"] += 1
+        self._counts["rows"] += sum(result.job.rows for result in results)
+        self._counts["compute_us"] += max((result.compute_us for result in results), default=0)
+
+    def answer(self, results: Sequence[JobResult]) -> None:
+        """`reply` without counting, for a part of a batch."""
         outgoing, finished = Outgoing(), []
         now_us = int(self._clock.now_ms() * 1000)
         for result in results:
@@ -133,9 +147,6 @@ class WorkerBroker:
                 queue_us = now_us - whole.job.enqueued_ms * 1000 - whole.compute_us
                 outgoing.replies[whole.job.gateway_id].append(wire.reply_of(whole, queue_us))
                 finished.append(result.job)
-        self._counts["batches"] += 1
-        self._counts["rows"] += sum(result.job.rows for result in results)
-        self._counts["compute_us"] += max((result.compute_us for result in results), default=0)
         self._end(outgoing, finished, [result.job for result in results])
 
     def age_s(self, job: Job) -> float:
@@ -145,6 +156,11 @@ class WorkerBroker:
     def progress(self) -> None:
         """The device loop is alive; call it at least every few seconds of a long run."""
         self._hand.progress()
+
+    def give_back(self, jobs: Sequence[Job]) -> None:
+        """Others may take these at once, and what was read beyond them. For the thread that takes."""
+        self._hand_back([*((job.stream, job.entry_id) for job in jobs), *self._inbox.unread()])
+        self._hand.take_back(list(jobs))
 
     def drain(self) -> None:
         """Stops taking: `take` returns at once with nothing from now on. What is in hand can be finished."""
@@ -157,7 +173,7 @@ class WorkerBroker:
         # No beat may follow: it would make what is handed back look busy.
         self._heartbeat.stop()
         # The other connections may still be in use by threads that have not noticed.
-        client = sync_client(self._settings)
+        client = sync_client(self._settings, self._place)
         try:
             if left := self._hand.entries():
                 hand_back(client, self._me, left, self._inbox.marks())
@@ -172,6 +188,15 @@ class WorkerBroker:
     def connected(self) -> bool:
         """Whether Redis answered last time."""
         return self._connected
+
+    @property
+    def in_quarantine(self) -> bool:
+        """What was taken last must run alone."""
+        return self._inbox.in_quarantine
+
+    def owns(self, job: Job) -> bool:
+        """Whether the job is of this shard."""
+        return job.stream.startswith(self._keys.prefix)
 
     @property
     def in_hand(self) -> int:
@@ -207,7 +232,8 @@ class WorkerBroker:
 
     def _check(self) -> None:
         try:
-            check_server({**self._reading.info("server"), **self._reading.info("memory")})
+            info = {**self._reading.info("server"), **self._reading.info("memory")}
+            check_server(info, clustered=self._place is not None)
         except HOPELESS as error:
             # INFO may be forbidden; a wrong password is not.
             if "info" not in str(error).lower():
@@ -242,9 +268,14 @@ class WorkerBroker:
         self._hand.take_back(ended if done is None else done)
 
     def _hand_back_unread(self) -> None:
-        if self._draining.is_set() and (unread := self._inbox.unread()):
-            try:
-                hand_back(self._reading, self._me, unread)
-            except (RedisError, OSError) as error:
-                log.warning("others find our work when our lease has expired: %s", error)
-            self._hand.remove(unread)
+        if self._draining.is_set():
+            self._hand_back(self._inbox.unread())
+
+    def _hand_back(self, entries: list[Entry]) -> None:
+        if not entries:
+            return
+        try:
+            hand_back(self._reading, self._me, entries)
+        except (RedisError, OSError) as error:
+            log.warning("others find our work when our lease has expired: %s", error)
+        self._hand.remove(entries)

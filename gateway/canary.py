@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from broker import BrokerError, GatewayBroker, QueueFull, Row
+from broker import BrokerError, GatewayEnd, QueueFull, Row
 from gateway.served import ServedModel
 from siglip_model.golden import Vector, distance
 from siglip_settings import Tower
@@ -30,7 +30,7 @@ class Canary:
 
     tower: Tower
     model: ServedModel
-    broker: GatewayBroker
+    broker: GatewayEnd
     every_s: float
     proved: bool = field(default=False, init=False)
 

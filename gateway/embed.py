@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from broker import GatewayBroker, Row
+from broker import GatewayEnd, Row
 from gateway.call import Call, microseconds_since
 from gateway.deadlines import given_up_in_time
 from gateway.decode_pool import DecodePool
@@ -44,7 +44,7 @@ class Embedder:
     def __init__(
         self,
         model: ServedModel,
-        broker: GatewayBroker,
+        broker: GatewayEnd,
         tokens: TokenPool,
         decoders: DecodePool,
         metrics: Metrics,

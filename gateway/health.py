@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from broker import GatewayBroker
+from broker import GatewayEnd
 from gateway.canary import Canary
 from siglip_settings import Tower
 
@@ -35,7 +35,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
     def __init__(
         self,
-        broker: GatewayBroker,
+        broker: GatewayEnd,
         served: Collection[Tower],
         needs: dict[str, Collection[Tower]],
         canaries: Collection[Canary],

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from siglip.v1 import embedding_pb2, model_pb2, zero_shot_pb2
 
-from broker import GatewayBroker
+from broker import GatewayEnd
 from gateway.admission import Admission
 from gateway.call import STAGES, Stage
 from gateway.health import Health
@@ -148,7 +148,7 @@ class StateCollector:
     """Read when somebody looks: what is in flight, the queue, the workers, the health, the certificate."""
 
     def __init__(
-        self, admission: Admission, broker: GatewayBroker, health: Health, certificates: Certificates | None
+        self, admission: Admission, broker: GatewayEnd, health: Health, certificates: Certificates | None
     ) -> None:
         self._admission, self._broker, self._health = admission, broker, health
         self._certificates = certificates

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
-from broker import GatewayBroker
+from broker import GatewayEnd
 from gateway.admission import Admission
 from gateway.call import Call
 from gateway.embed import Embedder
@@ -19,7 +19,7 @@ from siglip_settings import GatewaySettings, Tower
 class Parts:
     settings: GatewaySettings
     model: ServedModel
-    broker: GatewayBroker
+    broker: GatewayEnd
     tokens: TokenPool
     embedder: Embedder
     admission: Admission

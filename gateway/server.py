@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 from siglip.v1 import embedding_pb2_grpc, model_pb2_grpc, zero_shot_pb2_grpc
 
-from broker import BrokerError, GatewayBroker, GatewayLimits, model_tag
+from broker import BrokerError, GatewayEnd, GatewayLimits, connect_gateway, model_tag
 from gateway import traces
 from gateway.access import Access
 from gateway.admission import Admission
@@ -168,7 +168,7 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
     return Gateway(port, parts, server, calls, health, decoders, following, page, spans)
 
 
-def _canaries(settings: GatewaySettings, model: ServedModel, broker: GatewayBroker) -> list[Canary]:
+def _canaries(settings: GatewaySettings, model: ServedModel, broker: GatewayEnd) -> list[Canary]:
     if not settings.canary_interval_s:
         return []
     return [Canary(tower, model, broker, settings.canary_interval_s) for tower in settings.served_towers]
@@ -198,14 +198,14 @@ def _access(settings: GatewaySettings) -> Access:
     return access
 
 
-async def _connect(settings: GatewaySettings, model: ServedModel) -> GatewayBroker:
+async def _connect(settings: GatewaySettings, model: ServedModel) -> GatewayEnd:
     limits = GatewayLimits(
         queue_max_entries=settings.queue_max_entries,
         max_in_flight_bytes=settings.max_in_flight_bytes,
         no_worker_timeout_s=settings.no_worker_timeout_s,
     )
     try:
-        return await GatewayBroker.connect(
+        return await connect_gateway(
             settings,
             tag=model_tag(model.name, model.fingerprint),
             fingerprint=model.fingerprint,
@@ -217,7 +217,7 @@ async def _connect(settings: GatewaySettings, model: ServedModel) -> GatewayBrok
 
 
 def _assemble(
-    settings: GatewaySettings, model: ServedModel, broker: GatewayBroker, metrics: Metrics
+    settings: GatewaySettings, model: ServedModel, broker: GatewayEnd, metrics: Metrics
 ) -> tuple[Parts, DecodePool]:
     tokens = TokenPool(model.tokenizer, model.text_length, settings.max_text_bytes)
     count = settings.decode_processes or usable_cores()

@@ -15,29 +15,31 @@ class Look:
     """The queue at one moment (seconds of a monotonic clock)."""
 
     time_s: float
-    server: ServerView
+    servers: list[ServerView]
     models: list[ModelView]
 
 
 def picture(now: Look, before: Look | None) -> list[str]:
     """Rates are those between the two looks; without an earlier one they are left out."""
-    lines = [_server_line(now.server), ""]
+    lines = [*map(_server_line, now.servers), ""]
     for model in now.models:
         lines += [*_model_lines(model, now, before), ""]
     return lines if now.models else [*lines, "no model is served through this queue"]
 
 
 def _server_line(server: ServerView) -> str:
+    at = f" at {server.address}" if server.address else ""
     limit = f" of {server.max_memory_bytes / MIB:,.0f}" if server.max_memory_bytes else ""
     return (
-        f"{server.name} {server.version}   memory {server.memory_bytes / MIB:,.1f}{limit} MiB   "
+        f"{server.name} {server.version}{at}   memory {server.memory_bytes / MIB:,.1f}{limit} MiB   "
         f"answers in {server.round_trip_s * 1000:.1f} ms"
     )
 
 
 def _model_lines(model: ModelView, now: Look, before: Look | None) -> Iterator[str]:
     name = ", ".join(map(one_line, model.names)) or "(no live worker)"
-    yield f"{name}   queue {model.tag}   {_count(model.gateways, 'gateway')}"
+    shards = f"   {_count(model.shards, 'shard')}" if model.shards > 1 else ""
+    yield f"{name}   queue {model.tag}{shards}   {_count(model.gateways, 'gateway')}"
     for tower in model.towers:
         yield from _tower_lines(tower, now, before)
 

@@ -44,7 +44,21 @@ class RedisSettings:
     redis_url: str | None = setting(
         None,
         secret=True,
-        help="Redis >= 7.0 or Valkey >= 7.2: redis://, rediss:// (TLS) or unix://, with user and password.",
+        help="Redis >= 7.0 or Valkey >= 7.2: redis://, rediss:// (TLS) or unix://, with user and password. "
+        "Several hosts, with commas: Sentinels, or nodes of a cluster.",
+    )
+    redis_sentinel_name: str | None = setting(
+        None, help="Name under which Sentinels know the primary: the URL's hosts are then these Sentinels."
+    )
+    redis_cluster: Literal["off", "on"] = setting(
+        "off", help="on: the URL's hosts are nodes of a cluster; the others are found through them."
+    )
+    redis_shards: int = setting(
+        1,
+        minimum=1,
+        maximum=8,
+        unit="shards",
+        help="Queues that share the work, spread over a cluster's nodes; the same for gateways and workers.",
     )
     redis_ca_file: str | None = setting(None, help="PEM file of the authority that signed the server.")
     redis_cert_file: str | None = setting(None, help="PEM file of this side's certificate (mutual TLS).")

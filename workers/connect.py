@@ -6,7 +6,7 @@ import socket
 import uuid
 from pathlib import Path
 
-from broker import BrokerError, WorkerBroker, WorkerInfo, model_tag
+from broker import BrokerError, WorkerEnd, WorkerInfo, model_tag, worker_end
 from siglip_model.fingerprint import fingerprint
 from siglip_settings import WorkerSettings
 from workers.errors import SetupError
@@ -14,9 +14,7 @@ from workers.errors import SetupError
 log = logging.getLogger(__name__)
 
 
-def connect(
-    settings: WorkerSettings, folder: Path, *, device: str, dtype: str, attention: str
-) -> WorkerBroker:
+def connect(settings: WorkerSettings, folder: Path, *, device: str, dtype: str, attention: str) -> WorkerEnd:
     """Names the queue after the checkpoint in `folder`, and this worker after nobody else.
 
     Connects later. Raises SetupError for an unusable URL, CheckpointError for the folder.
@@ -35,7 +33,7 @@ def connect(
     )
     tag = model_tag(settings.served_name, digest)
     try:
-        broker = WorkerBroker(settings, tag=tag, tower=settings.tower, fingerprint=digest, info=info)
+        broker = worker_end(settings, tag=tag, tower=settings.tower, fingerprint=digest, info=info)
     except BrokerError as error:
         raise SetupError(str(error)) from error
     # A gateway finds this worker only by the same name and the same fingerprint.

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from broker import BrokerError, Job, WorkerBroker
+from broker import BrokerError, Job, WorkerEnd
 from workers import traces
 from workers.answer import answer
 from workers.buffer import Buffer
@@ -29,7 +29,7 @@ class Loop:
 
     def __init__(
         self,
-        broker: WorkerBroker,
+        broker: WorkerEnd,
         computer: Computer,
         metrics: Metrics,
         on_end: Callable[[Exception | None], None],

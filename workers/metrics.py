@@ -6,7 +6,7 @@ import torch
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from broker import JobResult, WorkerBroker
+from broker import JobResult, WorkerEnd
 from workers.memory import reserved_bytes, used_bytes
 from workers.timing import BatchTiming
 
@@ -67,7 +67,7 @@ class Metrics:
 class StateCollector:
     """Read when somebody looks."""
 
-    def __init__(self, broker: WorkerBroker, device: torch.device) -> None:
+    def __init__(self, broker: WorkerEnd, device: torch.device) -> None:
         self._broker, self._device = broker, device
 
     def collect(self) -> Iterator[Metric]:

@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from broker import BrokerError, WorkerBroker
+from broker import BrokerError, WorkerEnd
 from workers.compute import Computer
 from workers.errors import SetupError
 from workers.loop import Loop
@@ -33,7 +33,7 @@ Events = SimpleQueue[Event]
 
 
 def serve(
-    broker: WorkerBroker,
+    broker: WorkerEnd,
     computer: Computer,
     metrics: Metrics,
     drain_timeout_s: float,
@@ -63,7 +63,7 @@ def _next(events: Events, timeout_s: float) -> Event:
         return "no time left"
 
 
-def _end(broker: WorkerBroker, event: Event) -> int:
+def _end(broker: WorkerEnd, event: Event) -> int:
     if isinstance(event, BrokerError):
         raise SetupError(str(event)) from event
     if isinstance(event, Exception):

@@ -53,4 +53,4 @@ def top(every_s: float, once: bool, **given: Any) -> int:
 def _look(view: "QueueView") -> "Look":
     from siglip_cli.screen import Look
 
-    return Look(time.monotonic(), view.server(), view.models())
+    return Look(time.monotonic(), view.servers(), view.models())

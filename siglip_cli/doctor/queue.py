@@ -24,7 +24,8 @@ def check_queue(
         yield check_permissions(denied, role)
         with closing(QueueView(settings)) as view:
             if Permission("time") not in denied["operator"]:
-                yield from check_server_view(view.server())
+                for server in view.servers():
+                    yield from check_server_view(server)
             if "operator" not in may_be(denied):
                 yield Finding("skipped", "workers", "only an operator's user sees workers and what waits")
                 return
@@ -42,7 +43,8 @@ def check_queue(
 
 
 def check_server_view(server: ServerView) -> Iterator[Finding]:
-    named = f"{server.name} {server.version}"
+    at = f" at {server.address}" if server.address else ""
+    named = f"{server.name} {server.version}{at}"
     info = {f"{server.name.lower()}_version": server.version, "maxmemory_policy": server.policy}
     try:
         check_server({} if server.version == "unknown" else info)
@@ -106,6 +108,10 @@ def check_tower(model: ModelView, tower: TowerView) -> Iterator[Finding]:
                 "workers are too few or stuck: see 'siglip top'" if tower.workers else "no worker is live"
             )
             yield Finding("warning", f"{name} {stream.job_class}", text, remedy)
+    if tower.unserved:
+        text = f"no {tower.tower} worker serves {tower.unserved} of {model.shards} shards"
+        remedy = "start gateways and workers with the same --redis-shards"
+        yield Finding("problem", f"{', '.join(model.names) or model.tag} shards", text, remedy)
     if tower.dead_letters:
         text = f"{tower.dead_letters:,} entries were given up because workers died on them"
         yield Finding("warning", name, text, "see 'siglip dead-letter list'")

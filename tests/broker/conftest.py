@@ -4,16 +4,18 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
-from broker import EmbeddedServer, GatewayBroker, GatewayLimits
+from broker import EmbeddedServer, GatewayLimits, connect_gateway
 from siglip_settings import RedisSettings
 from tests.support.queue_worker import FINGERPRINT
 from tests.support.roles import as_role
 from tests.support.valkey import left_overs, wait_until
 
-Connect = Callable[..., Awaitable[GatewayBroker]]
+# GatewayBroker, or with several shards another GatewayEnd.
+Connect = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture
@@ -48,10 +50,10 @@ async def connect(tag: str, nothing_is_left: None) -> AsyncIterator[Connect]:
     """Makes gateway ends that are closed after the test."""
     async with AsyncExitStack() as stack:
 
-        async def make(server: EmbeddedServer | str, **limits: float) -> GatewayBroker:
-            url = server if isinstance(server, str) else server.url
-            gateway = await GatewayBroker.connect(
-                RedisSettings(redis_url=as_role(url, "gateway")),
+        async def make(server: EmbeddedServer | str | RedisSettings, **limits: float) -> Any:
+            url = server.url if isinstance(server, EmbeddedServer) else server
+            gateway = await connect_gateway(
+                RedisSettings(redis_url=as_role(url, "gateway")) if isinstance(url, str) else url,
                 tag=tag,
                 fingerprint=FINGERPRINT,
                 limits=GatewayLimits(**{"check_every_s": 0.05, **limits}),

@@ -139,7 +139,7 @@ async def lost(gateway: GatewayBroker, url: str, tag: str) -> None:
 def look_at(url: str) -> None:
     """What operators do, and the scaler."""
     view = QueueView(RedisSettings(redis_url=as_user(url, "operator")))
-    assert view.server().policy == "noeviction"
+    assert [server.policy for server in view.servers()] == ["noeviction"]
     (model,) = view.models()
     assert model.towers[0].dead_letters == 1
     assert view.drop(list(view.dead_letters())) == 1

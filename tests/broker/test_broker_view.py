@@ -23,7 +23,7 @@ def view(own_server: EmbeddedServer) -> Iterator[QueueView]:
 
 
 def test_an_unused_server(view: QueueView, own_server: EmbeddedServer) -> None:
-    server = view.server()
+    server = view.servers()[0]
     assert (server.name, server.policy) == ("Valkey", "noeviction")
     assert server.max_memory_bytes > server.memory_bytes > 0
     assert server.round_trip_s >= 0 and abs(server.clock_ahead_s) < 1
@@ -100,7 +100,7 @@ def test_dead_letters_are_shown_and_dropped(view: QueueView, own_server: Embedde
 def test_a_missing_server_is_one_line() -> None:
     settings = RedisSettings(redis_url="redis://:secret@127.0.0.1:1")
     view = QueueView(settings)
-    for look in (view.server, view.models, lambda: denied_commands(settings, "worker")):
+    for look in (view.servers, view.models, lambda: denied_commands(settings, "worker")):
         with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1") as error:
             look()
         assert "secret" not in str(error.value)

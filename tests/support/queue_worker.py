@@ -19,7 +19,7 @@ from types import TracebackType
 
 import numpy as np
 
-from broker import Job, JobResult, RowError, Tower, WorkerBroker, WorkerInfo, WorkerTiming
+from broker import Job, JobResult, RowError, Tower, WorkerInfo, WorkerTiming, worker_end
 from siglip_settings import RedisSettings
 from tests.support.roles import as_role
 
@@ -73,7 +73,7 @@ class QueueWorker:
 
     def __init__(
         self,
-        url: str,
+        url: str | RedisSettings,
         tag: str,
         tower: Tower = "text",
         *,
@@ -85,8 +85,8 @@ class QueueWorker:
         on_jobs: Callable[[list[Job]], None] = lambda jobs: None,
     ) -> None:
         self.worker_id = worker_id or uuid.uuid4().hex
-        self.broker = WorkerBroker(
-            RedisSettings(redis_url=as_role(url, "worker"), **(tls or {})),
+        self.broker = worker_end(
+            RedisSettings(redis_url=as_role(url, "worker"), **(tls or {})) if isinstance(url, str) else url,
             tag=tag,
             tower=tower,
             fingerprint=fingerprint,
