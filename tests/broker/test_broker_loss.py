@@ -20,6 +20,18 @@ ROWS = [text_row(number) for number in range(100)]
 RIGHT = [[Row(*vector_of(row))] for row in ROWS]
 
 
+class Gate:
+    """Keeps a worker from computing what it has taken."""
+
+    def __init__(self) -> None:
+        self.holding, self.released = threading.Event(), threading.Event()
+
+    def hold(self, jobs: object) -> None:
+        if jobs:
+            self.holding.set()
+            self.released.wait(20)
+
+
 def embed_all(gateway: GatewayBroker, deadline_s: float = 30) -> "list[asyncio.Task[Answer]]":
     calls = [gateway.embed("text", [row], (16,), "int32", deadline_s=deadline_s) for row in ROWS]
     return [asyncio.create_task(call) for call in calls]
@@ -30,18 +42,12 @@ async def test_answers_wait_while_redis_refuses_writes(
 ) -> None:
     """As a primary does that lacks replicas, or whose disk is full."""
     gateway = await connect(own_server)
-    holding, released = threading.Event(), threading.Event()
-
-    def hold(jobs: object) -> None:
-        if jobs:
-            holding.set()
-            released.wait(20)
-
-    with QueueWorker(own_server.url, tag, on_jobs=hold), looking(own_server.url) as connection:
+    gate = Gate()
+    with QueueWorker(own_server.url, tag, on_jobs=gate.hold), looking(own_server.url) as connection:
         calls = embed_all(gateway)
-        await until(holding.is_set)
+        await until(gate.holding.is_set)
         connection.config_set("min-replicas-to-write", 1)
-        released.set()
+        gate.released.set()
         await until(lambda: "answers wait for Redis: NOREPLICAS" in caplog.text)
         await until(lambda: gateway.outage is None)
         connection.config_set("min-replicas-to-write", 0)
@@ -59,16 +65,10 @@ async def test_lost_data_is_sent_again(
         # Noticed at once, not by finding entries missing after a while.
         monkeypatch.setattr("broker.monitor.MISSING_AFTER_S", 60)
     gateway = await connect(own_server)
-    holding, released = threading.Event(), threading.Event()
-
-    def hold(jobs: object) -> None:
-        if jobs:
-            holding.set()
-            released.wait(20)
-
-    with QueueWorker(own_server.url, tag, max_rows=16, on_jobs=hold):
+    gate = Gate()
+    with QueueWorker(own_server.url, tag, max_rows=16, on_jobs=gate.hold):
         calls = embed_all(gateway)
-        await until(holding.is_set)
+        await until(gate.holding.is_set)
         stream = Keys(tag).requests("text", "interactive")
         with looking(own_server.url) as connection:
             if command == "FLUSHALL":
@@ -81,7 +81,7 @@ async def test_lost_data_is_sent_again(
             # Adding shows at once that the stream is gone.
             calls += embed_all(gateway)
             await until(lambda: gateway.stats["losses"])
-        released.set()
+        gate.released.set()
         answers = await asyncio.gather(*calls)
     assert [answer.rows for answer in answers] == RIGHT * (len(calls) // len(ROWS))
     assert (gateway.stats["readded"] > 0) == (command != "XGROUP DESTROY")
