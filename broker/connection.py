@@ -128,7 +128,7 @@ def connection_options(settings: RedisUrls) -> dict[str, Any]:
         # CLIENT SETINFO is a command more that an ACL would have to allow.
         "driver_info": None,
     }
-    if _url(settings).startswith("rediss://"):
+    if _speaks_tls(settings):
         _try_files(settings)
         options["ssl_ca_certs"] = settings.redis_ca_file
         options["ssl_certfile"] = settings.redis_cert_file
@@ -168,7 +168,14 @@ def shown_url(settings: RedisUrls) -> str:
 
 def unavailable(settings: RedisUrls, error: BaseException) -> BrokerUnavailable:
     """One line that names the server and what went wrong."""
-    return BrokerUnavailable(f"Redis at {shown_url(settings)}: {reason_of(error)}")
+    # The alert that says why is often lost with the connection.
+    refused = "reset by peer" in str(error) and _speaks_tls(settings)
+    hint = "; perhaps it wants a certificate of ours, or another one (--redis-cert-file)" if refused else ""
+    return BrokerUnavailable(f"Redis at {shown_url(settings)}: {reason_of(error)}{hint}")
+
+
+def _speaks_tls(settings: RedisUrls) -> bool:
+    return _url(settings).startswith("rediss://")
 
 
 def reason_of(error: BaseException) -> str:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from broker import BrokerUnavailable, EmbeddedServer, GatewayBroker, Row, UnsuitableServer, rules_of
+from broker import BrokerUnavailable, EmbeddedServer, GatewayBroker, Row, UnsuitableServer
 from broker.connection import check_server, shown_url, sync_client
 from siglip_settings import RedisSettings
 from tests.broker.conftest import Connect
 from tests.broker.waiting import until
 from tests.support.queue_worker import FINGERPRINT, QueueWorker, text_row, vector_of
-from tests.support.roles import as_user, set_user
+from tests.support.roles import as_user, rules_of_both_ends, set_user
 from tests.support.valkey import debian_redis, left_overs, looking
 
 NO_REDIS = pytest.mark.skipif(not shutil.which("redis-server"), reason="no redis-server on this machine")
@@ -99,9 +99,7 @@ async def test_both_ends_refuse_a_server_that_evicts(own_server: EmbeddedServer,
 
 @pytest.fixture
 def url_of_user(own_server: EmbeddedServer, tag: str) -> str:
-    """One user for gateway and worker, who may do what both need but INFO."""
-    both = f"{rules_of('gateway')} {rules_of('worker')}".replace("+info", "")
-    set_user(own_server.url, "siglip", both)
+    set_user(own_server.url, "siglip", rules_of_both_ends())
     return as_user(own_server.url, "siglip")
 
 

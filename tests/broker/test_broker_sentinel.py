@@ -12,14 +12,10 @@ from tests.broker.waiting import until
 from tests.support.node import Node
 from tests.support.queue_load import load
 from tests.support.queue_worker import QueueWorker
+from tests.support.roles import rules_of_both_ends
 from tests.support.valkey import left_overs
 
 NAME = "queue"
-RULES = """
-    on >pass-word resetkeys ~{siglip:* -@all +ping +auth +time +multi +exec +watch +unwatch
-    +mget +get +set +del +pexpire +expire +xadd +xdel +xlen +xread +xtrim +xreadgroup +xack +xclaim
-    +xpending +xgroup|create +xgroup|createconsumer +xgroup|delconsumer +xinfo|consumers +role
-"""
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +23,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, Node]
     """The server has a user with a password, the Sentinel knows nobody."""
     folder = tmp_path_factory.mktemp("sentinel")
     primary = Node(folder)
-    primary.ask("ACL", "SETUSER", "siglip", *RULES.split())
+    primary.ask("ACL", "SETUSER", "siglip", *rules_of_both_ends().split())
     sentinel = Node(folder, sentinel=f"sentinel monitor {NAME} 127.0.0.1 {primary.port} 1")
     yield primary, sentinel
     sentinel.stop()

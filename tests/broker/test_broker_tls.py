@@ -89,7 +89,9 @@ async def test_a_refusal_is_one_line(
     with pytest.raises(BrokerUnavailable) as refused:
         await connected(refusing[server], tls)
     text = str(refused.value)
-    assert told in text and text.startswith("Redis at rediss://127.0.0.1:") and "\n" not in text
+    # The server's alert may be lost when it closes the connection.
+    assert told in text or (own != "ours" and "perhaps it wants a certificate of ours" in text)
+    assert text.startswith("Redis at rediss://127.0.0.1:") and "\n" not in text
     worker = QueueWorker(refusing[server], "t", tls=tls)
     worker.broker.take(1, 0.01)
     assert not worker.broker.connected

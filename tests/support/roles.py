@@ -21,6 +21,11 @@ def set_user(url: str, name: str, rules: str) -> None:
         connection.execute_command("ACL", "SETUSER", name, *f"reset on >{PASSWORD} {rules}".split())
 
 
+def rules_of_both_ends() -> str:
+    """Of one user for gateway and worker, who may do what both need but INFO."""
+    return f"on >{PASSWORD} {rules_of('gateway')} {rules_of('worker')}".replace("+info", "")
+
+
 def as_user(url: str, name: str) -> str:
     scheme, _, place = url.partition("://")
     return f"{scheme}://{name}:{PASSWORD}@{place}"
