@@ -84,6 +84,7 @@ def test_suitable_servers_are_not(info: dict[str, str]) -> None:
     check_server(info)
 
 
+@pytest.mark.fault(18)
 async def test_both_ends_refuse_a_server_that_evicts(own_server: EmbeddedServer, tag: str) -> None:
     with looking(own_server.url) as connection:
         connection.config_set("maxmemory-policy", "allkeys-lru")
@@ -108,6 +109,7 @@ def url_of_user(own_server: EmbeddedServer, tag: str) -> str:
     return own_server.url.replace("unix://", "unix://siglip:pass-word@")
 
 
+@pytest.mark.fault(19)
 async def test_an_acl_user_without_info_is_enough(
     own_server: EmbeddedServer, tag: str, url_of_user: str
 ) -> None:

@@ -25,6 +25,7 @@ def embed_all(gateway: GatewayBroker, deadline_s: float = 30) -> "list[asyncio.T
     return [asyncio.create_task(call) for call in calls]
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize("command", ["FLUSHALL", "DEL", "DEL, then add", "XGROUP DESTROY"])
 async def test_lost_data_is_sent_again(
     own_server: EmbeddedServer, tag: str, connect: Connect, command: str, monkeypatch: pytest.MonkeyPatch
@@ -94,6 +95,7 @@ async def test_a_broken_connection_right_after_a_loss_does_not_make_us_forget_it
     assert gateway.stats["losses"] == 1
 
 
+@pytest.mark.fault(7)
 async def test_server_killed_and_restarted_empty(
     own_server: EmbeddedServer, tag: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +123,7 @@ async def test_server_killed_and_restarted_empty(
     assert gateway.stats["readded"] > 0
 
 
+@pytest.mark.fault(7)
 async def test_replies_of_a_restarted_server_are_seen_though_their_ids_are_smaller(
     own_server: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
@@ -136,6 +139,7 @@ async def test_replies_of_a_restarted_server_are_seen_though_their_ids_are_small
     assert answer.rows == RIGHT[0]
 
 
+@pytest.mark.fault(9)
 async def test_a_broken_connection_loses_nothing(
     own_server: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
@@ -150,6 +154,7 @@ async def test_a_broken_connection_loses_nothing(
             assert gateway.outage is None  # a connection is not the server
 
 
+@pytest.mark.fault(10)
 async def test_a_failed_pipeline_is_sent_again_and_nobody_refused(
     embedded: EmbeddedServer, tag: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +175,7 @@ async def test_a_failed_pipeline_is_sent_again_and_nobody_refused(
     assert gateway.stats["losses"] == 0
 
 
+@pytest.mark.fault(10)
 async def test_a_stopped_server_ends_calls_at_their_deadline_and_is_forgiven(
     own_server: EmbeddedServer, tag: str, connect: Connect
 ) -> None:

@@ -81,6 +81,7 @@ async def test_what_a_worker_cannot_run_is_refused_with_its_reason(
     assert worker.jobs == []
 
 
+@pytest.mark.fault(17)
 async def test_another_version_is_refused(embedded: EmbeddedServer, tag: str, other_gateway: str) -> None:
     newer = job_pb2.JobHeader.FromString(header())
     newer.version = 2
@@ -156,6 +157,7 @@ async def test_a_stranger_in_the_group_disturbs_nobody(
     assert worker.broker.stats["reclaimed"] == 1
 
 
+@pytest.mark.fault(13)
 async def test_a_repeated_reply_and_a_strangers_are_ignored(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:

@@ -49,6 +49,7 @@ def test_serve_classify_stop_leaves_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image.png", "t"]
 
 
+@pytest.mark.fault(24)
 def test_killed_serve_leaves_no_orphan_and_the_next_start_no_file(
     model: Path, tmp_path: Path, temporary: dict[str, str]
 ) -> None:

@@ -171,6 +171,7 @@ async def test_what_is_local(address: str, local: bool) -> None:
     assert is_local(address) is local
 
 
+@pytest.mark.fault(20)
 @NEEDS_OPENSSL
 async def test_tls_and_a_new_certificate(
     start: Start, tmp_path: Path, authority: Pair, workers: dict[str, FakeWorker]
