@@ -11,10 +11,9 @@ from broker.connection import check_server, shown_url, sync_client
 from siglip_settings import RedisSettings
 from tests.broker.conftest import Connect
 from tests.support.queue_worker import FINGERPRINT, QueueWorker, text_row, vector_of
+from tests.support.tcp_server import HAS_REDIS, TcpServer
 from tests.support.tls_proxy import make_certificate, tls_in_front_of
-from tests.support.valkey import debian_redis, left_overs, looking
-
-NO_REDIS = pytest.mark.skipif(not shutil.which("redis-server"), reason="no redis-server on this machine")
+from tests.support.valkey import left_overs, looking
 
 
 async def gateway_to(url: str | None, **settings: str) -> GatewayBroker:
@@ -142,15 +141,15 @@ def test_shown_url_keeps_user_and_place() -> None:
     assert shown_url(RedisSettings(redis_url=url)) == "unix:///srv/a@b/valkey.sock"
 
 
-@NO_REDIS
+@pytest.mark.skipif(not HAS_REDIS, reason="no redis-server on this machine")
 async def test_redis_of_the_machine_serves_as_well(tmp_path: Path, tag: str, connect: Connect) -> None:
-    with debian_redis(tmp_path) as url:
-        gateway = await connect(url)
-        with QueueWorker(url, tag):
+    with TcpServer("redis", tmp_path) as server:
+        gateway = await connect(server.url)
+        with QueueWorker(server.url, tag):
             answer = await gateway.embed("text", [text_row(1)], (16,), "int32", deadline_s=10)
         await gateway.close()
         assert answer.rows == [Row(*vector_of(text_row(1)))]
-        assert left_overs(url, tag) == {}
+        assert left_overs(server.url, tag) == {}
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl to make a certificate with")

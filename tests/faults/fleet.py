@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import redis
 
 from broker import EmbeddedServer
 from siglip_cli.probe import serves
+from tests.support.tcp_server import free_port
 from tests.support.valkey import left_overs, server_pid, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -47,12 +47,6 @@ class Part:
             self.send(number)
             self.process.wait(timeout_s)
             self.process.communicate()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -1,14 +1,10 @@
 """Real queue servers for tests, and a look into them."""
 
 import os
-import shutil
 import signal
-import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import redis
 
@@ -63,31 +59,3 @@ def left_overs(url: str, tag: str) -> dict[str, object]:
             if connection.xlen(key) or pending:
                 found[name] = (connection.xlen(key), pending)
     return found
-
-
-@contextmanager
-def debian_redis(folder: Path, *arguments: str) -> Iterator[str]:
-    """URL of the machine's own redis-server, without persistence, on a free port of the loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    binary = shutil.which("redis-server")
-    assert binary, "ask `shutil.which` first"
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *arguments]
-    server = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
-    url = f"redis://127.0.0.1:{port}"
-    try:
-        wait_until(lambda: _answers(port))
-        yield url
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), 1) as connection:
-            connection.sendall(b"PING\r\n")
-            return bool(connection.recv(16))
-    except OSError:
-        return False
