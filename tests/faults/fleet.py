@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from tests.support.tcp_server import free_port
 from tests.support.valkey import left_overs, server_pid, wait_until
 
 ROOT = Path(__file__).parents[2]
+CHECKPOINT = ROOT / "checkpoints" / "shapes"
 START_TIMEOUT_S = 120.0
 
 
@@ -43,8 +46,12 @@ class Part:
 
     def end(self, number: int, timeout_s: float = 40.0) -> None:
         """Sends the signal and waits for the end."""
+        self.send(number)
+        self.wait(timeout_s)
+
+    def wait(self, timeout_s: float = 40.0) -> None:
+        """Until it has ended."""
         if self.process:
-            self.send(number)
             self.process.wait(timeout_s)
             self.process.communicate()
 
@@ -58,8 +65,13 @@ class Fleet:
     workers: list[Part] = field(default_factory=list)
     ports: list[int] = field(default_factory=list)
 
-    def start(self, gateways: int = 2, workers: int = 2) -> None:
-        """All of them, and waits until every gateway serves."""
+    def start(
+        self,
+        gateways: int = 2,
+        workers: int = 2,
+        environ_of: Callable[[str], dict[str, str]] = lambda name: {},
+    ) -> None:
+        """All of them, and waits until every gateway serves; `environ_of` may add to a part's environment."""
         shared = {"SIGLIP_REDIS_URL": self.queue.url, "SIGLIP_MODEL": str(self.checkpoint)}
         for number in range(gateways):
             self.ports.append(free_port())
@@ -69,7 +81,8 @@ class Fleet:
             for number in range(workers):
                 arguments = ["worker", "--tower", tower, "--threads", "1", "--max-batch-rows", "16"]
                 self._add(self.workers, f"{tower}-{number}", arguments, shared)
-        for part in [*self.gateways, *self.workers]:
+        for part in self.parts:
+            part.environ |= environ_of(part.name)
             part.start()
         self.wait()
 
@@ -79,7 +92,11 @@ class Fleet:
             wait_until(lambda port=port: serves(f"127.0.0.1:{port}"), START_TIMEOUT_S)
 
     def _add(self, to: list[Part], name: str, arguments: list[str], environ: dict[str, str]) -> None:
-        to.append(Part(name, arguments, environ, self.folder / f"{name}.log"))
+        to.append(Part(name, arguments, dict(environ), self.folder / f"{name}.log"))
+
+    @property
+    def parts(self) -> list[Part]:
+        return [*self.gateways, *self.workers]
 
     @property
     def address(self) -> str:
@@ -101,10 +118,30 @@ class Fleet:
         found = left_overs(self.queue.url, "*")
         return {key: value for key, value in found.items() if isinstance(value, tuple)}
 
+    def drain(self) -> None:
+        """SIGTERM to all at once; each must end by itself, and well."""
+        for part in self.parts:
+            part.send(signal.SIGTERM)
+        for part in self.parts:
+            part.wait()
+            assert part.process and part.process.returncode == 0, part.log.read_text()[-2000:]
+
     def stop(self) -> None:
-        for part in [*self.gateways, *self.workers]:
+        for part in self.parts:
             part.send(signal.SIGCONT)
             part.send(signal.SIGKILL)
-        for part in [*self.gateways, *self.workers]:
+        for part in self.parts:
             if part.process:
                 part.process.communicate()
+
+
+@contextmanager
+def running(queue: EmbeddedServer, folder: Path, **options: Any) -> Iterator[Fleet]:
+    """A fleet of the demo checkpoint, drained in the end; `options` are those of its start."""
+    fleet = Fleet(CHECKPOINT, folder, queue)
+    try:
+        fleet.start(**options)
+        yield fleet
+        fleet.drain()
+    finally:
+        fleet.stop()

@@ -4,6 +4,8 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +28,7 @@ PICTURES = [picture(seed, size=(70 + seed, 50)) for seed in range(24)]
 BROKEN = b"no picture at all"
 TIMEOUT_S = 20.0
 LATE_S = 5.0  # after its deadline a call must have ended
+END_S = 40.0
 TOLERANCE = 1e-5
 
 Vectors = npt.NDArray[np.float32]
@@ -57,6 +60,7 @@ class Book:
     miscounted: int = 0
     late: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+    longest_s: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -64,9 +68,15 @@ class Book:
         """Sent, and never ended."""
         return self.sent - self.right - self.wrong - self.miscounted - sum(self.errors.values())
 
+    @property
+    def spoilt(self) -> int:
+        """What must never be: each of these is a defect."""
+        return self.lost + self.miscounted + self.wrong + self.late
+
     def note(self, outcome: str, took_s: float, timeout_s: float) -> None:
         with self.lock:
             self.late += took_s > timeout_s + LATE_S
+            self.longest_s = max(self.longest_s, took_s)
             if outcome in ("right", "wrong", "miscounted"):
                 setattr(self, outcome, getattr(self, outcome) + 1)
             else:
@@ -125,3 +135,20 @@ class Caller(threading.Thread):
         if found.shape != wanted.shape:
             return "miscounted"
         return "right" if np.abs(found - wanted).max() <= TOLERANCE else "wrong"
+
+
+@contextmanager
+def load(address: str, answers: tuple[Vectors, Vectors], *, callers: int, seed: object) -> Iterator[Book]:
+    """Callers without a pause for as long as the block lasts; after it all of their requests have ended."""
+    book = Book()
+    threads = [Caller(address, answers, book, f"{seed}/{number}") for number in range(callers)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield book
+    finally:
+        for thread in threads:
+            thread.stopping.set()
+        end_s = time.monotonic() + END_S
+        for thread in threads:
+            thread.join(max(0.0, end_s - time.monotonic()))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from broker import Answer, BrokerError, GatewayBroker
+from tests.faults.load import Book
 
 FAULTS = {
     1: "worker killed before, at and after its work",
@@ -82,10 +83,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     item.stash[COUNT] = count = Count()
-    right = GatewayBroker.embed
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(GatewayBroker, "embed", _counting(right, count))
+        patched.setattr(GatewayBroker, "embed", _counting(GatewayBroker.embed, count))
+        patched.setattr(Book, "note", _noting(Book.note, count))
         return (yield)
+
+
+def _noting(note: Any, count: Count) -> Any:
+    def noted(book: Book, outcome: str, took_s: float, timeout_s: float) -> None:
+        note(book, outcome, took_s, timeout_s)
+        count.answered += outcome == "right"
+        count.errors += outcome != "right"
+        count.slowest_s = max(count.slowest_s, took_s)
+
+    return noted
 
 
 def _counting(embed: Any, count: Count) -> Any:

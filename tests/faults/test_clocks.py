@@ -1,0 +1,59 @@
+"""Clocks of hosts that are wrong, and clocks that jump, under load: deadlines mean what they say."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from broker import EmbeddedServer
+from tests.faults.fleet import CHECKPOINT, running
+from tests.faults.load import load, right_answers
+from tests.support.clocks import LIBRARY, NO_LIBRARY, jump, set_by, wrong_by
+from tests.support.valkey import wait_until
+
+pytestmark = [
+    pytest.mark.fault(14),
+    pytest.mark.slow,
+    pytest.mark.skipif(LIBRARY is None, reason=NO_LIBRARY),
+]
+MINUTES_10 = 600
+
+
+def wrong(name: str) -> dict[str, str]:
+    """Of each kind one part is ahead and one behind."""
+    return wrong_by(MINUTES_10 if name.endswith("0") else -MINUTES_10)
+
+
+def answers_all(
+    queue: EmbeddedServer,
+    folder: Path,
+    environ_of: Callable[[str], dict[str, str]],
+    during: Callable[[], None],
+) -> None:
+    with running(queue, folder, environ_of=environ_of) as fleet:
+        with load(fleet.address, right_answers(CHECKPOINT), callers=3, seed=14) as book:
+            wait_until(lambda: book.right > 50)
+            during()
+            before = book.right
+            wait_until(lambda: book.right > before + 50)
+        # A few calls have 3 ms: their deadlines, and nothing else, are told.
+        assert book.spoilt == 0 and set(book.errors) <= {"DEADLINE_EXCEEDED"}, book
+        assert sum(book.errors.values()) < book.sent / 20
+        wait_until(lambda: fleet.left_overs() == {})
+
+
+def test_hosts_whose_clocks_are_wrong(own_server: EmbeddedServer, tmp_path: Path) -> None:
+    answers_all(own_server, tmp_path, wrong, lambda: None)
+
+
+def test_clocks_that_jump(own_server: EmbeddedServer, tmp_path: Path) -> None:
+    file = tmp_path / "clock"
+    jump(file, 0)
+
+    def leap() -> None:
+        for seconds in (MINUTES_10, -MINUTES_10, 0):
+            jump(file, seconds)
+            time.sleep(1)
+
+    answers_all(own_server, tmp_path, lambda name: set_by(file), leap)
