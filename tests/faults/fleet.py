@@ -113,6 +113,11 @@ class Fleet:
         with redis.Redis.from_url(self.queue.url) as connection:
             connection.flushall()
 
+    def live_workers(self) -> int:
+        """Of all towers, by their leases."""
+        with redis.Redis.from_url(self.queue.url) as connection:
+            return sum(1 for _ in connection.scan_iter("*:lease:*"))
+
     def left_overs(self) -> dict[str, Any]:
         """What is left in the queue of work; leases and the gateways' reply streams live on."""
         found = left_overs(self.queue.url, "*")

@@ -86,17 +86,19 @@ class Book:
 class Caller(threading.Thread):
     """Calls without a pause until told to stop."""
 
-    def __init__(self, address: str, answers: tuple[Vectors, Vectors], book: Book, seed: str) -> None:
+    def __init__(
+        self, address: str, answers: tuple[Vectors, Vectors], book: Book, seed: str, hopeless: float
+    ) -> None:
         super().__init__(name=f"caller {seed}", daemon=True)
         self._address, self._answers, self._book = address, answers, book
-        self._random = random.Random(seed)
+        self._random, self._hopeless = random.Random(seed), hopeless
         self.stopping = threading.Event()
 
     def run(self) -> None:
         with Client(self._address, timeout_s=TIMEOUT_S) as client:
             while not self.stopping.is_set():
-                # One in fifty has no chance: its deadline must be told, and nothing else.
-                timeout_s = 0.003 if self._random.random() < 0.02 else TIMEOUT_S
+                # These have no chance: their deadline must be told, and nothing else.
+                timeout_s = 0.003 if self._random.random() < self._hopeless else TIMEOUT_S
                 with self._book.lock:
                     self._book.sent += 1
                 began = time.monotonic()
@@ -138,10 +140,15 @@ class Caller(threading.Thread):
 
 
 @contextmanager
-def load(address: str, answers: tuple[Vectors, Vectors], *, callers: int, seed: object) -> Iterator[Book]:
-    """Callers without a pause for as long as the block lasts; after it all of their requests have ended."""
+def load(
+    address: str, answers: tuple[Vectors, Vectors], *, callers: int, seed: object, hopeless: float = 0.02
+) -> Iterator[Book]:
+    """Callers without a pause for as long as the block lasts; after it all of their requests have ended.
+
+    `hopeless`: the share of requests that get 3 ms.
+    """
     book = Book()
-    threads = [Caller(address, answers, book, f"{seed}/{number}") for number in range(callers)]
+    threads = [Caller(address, answers, book, f"{seed}/{number}", hopeless) for number in range(callers)]
     for thread in threads:
         thread.start()
     try:
