@@ -24,9 +24,10 @@ from benchmarks.plot import Line, beside, plot
 from broker import EmbeddedServer
 from siglip_cli.probe import serves
 from siglip_client import AsyncClient, SiglipError
-from tests.faults.fleet import Part, free_port
+from tests.faults.fleet import Part
 from tests.support.checkpoints import write_tiny_checkpoint
 from tests.support.slow_model import slow_worker
+from tests.support.tcp_server import free_port
 from tests.support.valkey import wait_until
 
 ROWS, BATCH_S = 8, 0.08

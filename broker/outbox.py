@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,13 +51,20 @@ class Outbox:
     """Sends until it has succeeded: a reply that was computed is not given up while Redis is away."""
 
     def __init__(
-        self, client: redis.Redis, keys: Keys, tower: Tower, stats: Counter[str], closing: threading.Event
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        tower: Tower,
+        stats: Counter[str],
+        closing: threading.Event,
+        progress: Callable[[], None],
     ) -> None:
         self._client = client
         self._keys = keys
         self._tower = tower
         self._stats = stats
         self._closing = closing
+        self._progress = progress
         # Both the device thread and the reading thread send.
         self._lock = threading.Lock()
 
@@ -70,6 +78,8 @@ class Outbox:
                 return
             except AWAY as error:
                 log.warning("answers wait for Redis: %s", error)
+                # It is Redis that hangs, not the device.
+                self._progress()
                 if self._closing.wait(retry_s):
                     log.error("%d answers were not delivered: %s", len(outgoing.ended), error)
                     return

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from redis.exceptions import RedisError
 
@@ -55,7 +55,7 @@ class WorkerBroker:
         self._keys = keys = Keys(tag)
         self._reading, writing, beating = (sync_client(settings) for _ in range(3))
         self._writing = writing
-        self._outbox = Outbox(writing, keys, tower, self._counts, self._closing)
+        self._outbox = Outbox(writing, keys, tower, self._counts, self._closing, self._hand.progress)
         reclaimer = Reclaimer(
             self._reading,
             keys,
@@ -79,9 +79,12 @@ class WorkerBroker:
         )
         self._heartbeat = Heartbeat(beating, keys, info, self._hand, self._clock, self._counts, timing)
 
-    def start_heartbeat(self) -> None:
-        """Announces the worker: it is ready for work. `take` does this too."""
-        self._heartbeat.start()
+    def start_heartbeat(self, on_hang: Callable[[], None] | None = None) -> None:
+        """Announces the worker: it is ready for work. `take` does this too.
+
+        `on_hang` is called from another thread when the device loop hangs: others have its work by then.
+        """
+        self._heartbeat.start(on_hang)
 
     def take(self, max_rows: int, block_s: float) -> list[Job]:
         """Jobs of at most `max_rows` rows together, or one larger job; none after `block_s` or draining.

@@ -148,15 +148,18 @@ async def test_a_hanging_device_loses_its_lease_and_its_work(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
     gateway = await connect(embedded)
-    released = threading.Event()
-    with QueueWorker(
+    released, hangs = threading.Event(), threading.Event()
+    hanging = QueueWorker(
         embedded.url, tag, worker_id="hangs", on_jobs=lambda jobs: jobs and released.wait(30)
-    ) as hanging:
+    )
+    hanging.broker.start_heartbeat(hangs.set)
+    with hanging:
         call = embed(gateway, text_row(3))
         await until(lambda: pending_of(embedded.url, tag, "hangs") == 1)
         with QueueWorker(embedded.url, tag, worker_id="works") as working:
             assert (await call).rows == [Row(*vector_of(text_row(3)))]
         assert working.broker.stats["reclaimed"] == 1
+        await until(hangs.is_set)
         released.set()
     # It found out in time that nobody waits any more.
     assert hanging.jobs == []

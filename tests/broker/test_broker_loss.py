@@ -124,6 +124,31 @@ async def test_server_killed_and_restarted_empty(
 
 
 @pytest.mark.fault(7)
+@pytest.mark.slow
+async def test_a_device_that_waits_for_redis_does_not_hang(
+    own_server: EmbeddedServer, tag: str, connect: Connect
+) -> None:
+    gateway = await connect(own_server)
+    holding, released, hangs = threading.Event(), threading.Event(), threading.Event()
+
+    def hold(jobs: object) -> None:
+        if jobs:
+            holding.set()
+            released.wait(20)
+
+    worker = QueueWorker(own_server.url, tag, on_jobs=hold)
+    worker.broker.start_heartbeat(hangs.set)
+    with worker:
+        call = embed_all(gateway)[0]
+        await until(holding.is_set)
+        await asyncio.to_thread(kill_server, own_server)
+        released.set()
+        assert not await asyncio.to_thread(hangs.wait, 3.5)
+        await asyncio.to_thread(own_server.restart)
+        assert (await call).rows == RIGHT[0]
+
+
+@pytest.mark.fault(7)
 async def test_replies_of_a_restarted_server_are_seen_though_their_ids_are_smaller(
     own_server: EmbeddedServer, tag: str, connect: Connect
 ) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class Fleet:
         self,
         gateways: int = 2,
         workers: int = 2,
-        environ_of: Callable[[str], dict[str, str]] = lambda name: {},
+        environ_of: Callable[[str], dict[str, str]] | None = None,
     ) -> None:
         """All of them, and waits until every gateway serves; `environ_of` may add to a part's environment."""
         shared = {"SIGLIP_REDIS_URL": self.queue.url, "SIGLIP_MODEL": str(self.checkpoint)}
@@ -82,14 +83,14 @@ class Fleet:
                 arguments = ["worker", "--tower", tower, "--threads", "1", "--max-batch-rows", "16"]
                 self._add(self.workers, f"{tower}-{number}", arguments, shared)
         for part in self.parts:
-            part.environ |= environ_of(part.name)
+            part.environ |= environ_of(part.name) if environ_of else {}
             part.start()
         self.wait()
 
     def wait(self) -> None:
         """Until every gateway serves."""
         for port in self.ports:
-            wait_until(lambda port=port: serves(f"127.0.0.1:{port}"), START_TIMEOUT_S)
+            wait_until(partial(serves, f"127.0.0.1:{port}"), START_TIMEOUT_S)
 
     def _add(self, to: list[Part], name: str, arguments: list[str], environ: dict[str, str]) -> None:
         to.append(Part(name, arguments, dict(environ), self.folder / f"{name}.log"))

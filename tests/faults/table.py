@@ -72,7 +72,7 @@ class Line:
 
 
 LINES: dict[tuple[int, str], Line] = defaultdict(Line)
-COUNT = pytest.StashKey[Count]()
+COUNT, OUTCOME = pytest.StashKey[Count](), pytest.StashKey[str]()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -131,12 +131,18 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.outcome = "failed"
         report.longrepr = f"{count.unended} requests have not ended, {count.late} were late"
     if report.when == "call" or not report.passed:
-        server = "embedded" if not hasattr(item, "callspec") else item.callspec.params.get("queue_server")
-        for mark in item.iter_markers("fault"):
-            line = LINES[mark.args[0], server or "embedded"]
-            line.outcomes[report.outcome] += 1
-            line.count += count
+        item.stash[OUTCOME] = report.outcome
+    if report.when == "teardown":
+        _note(item, item.stash[OUTCOME], count)
     return report  # type: ignore[return-value]
+
+
+def _note(item: pytest.Item, outcome: str, count: Count) -> None:
+    server = item.callspec.params.get("queue_server") if hasattr(item, "callspec") else None
+    for mark in item.iter_markers("fault"):
+        line = LINES[mark.args[0], server or "embedded"]
+        line.outcomes[outcome] += 1
+        line.count += count
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
