@@ -142,8 +142,8 @@ def test_shown_url_keeps_user_and_place() -> None:
 
 
 @pytest.mark.skipif(not HAS_REDIS, reason="no redis-server on this machine")
-async def test_redis_of_the_machine_serves_as_well(tmp_path: Path, tag: str, connect: Connect) -> None:
-    with TcpServer("redis", tmp_path) as server:
+async def test_redis_of_the_machine_serves_as_well(tag: str, connect: Connect) -> None:
+    with TcpServer("redis") as server:
         gateway = await connect(server.url)
         with QueueWorker(server.url, tag):
             answer = await gateway.embed("text", [text_row(1)], (16,), "int32", deadline_s=10)

@@ -1,6 +1,5 @@
 """The queue's own fixtures, and a server with what a fault needs."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,17 +14,11 @@ __all__ = ["connect", "nothing_is_left", "own_server", "tag"]
 
 
 @pytest.fixture
-def tcp_server(queue_server: str, tag: str, tmp_path: Path) -> Iterator[TcpServer]:
+def tcp_server(queue_server: str, tag: str) -> Iterator[TcpServer]:
     """One that DEBUG can stall and that may load slowly; in the end the queue must be empty."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-    server = TcpServer(
-        queue_server, folder, "--enable-debug-command", "yes", "--maxmemory-policy", "noeviction"
-    )
-    with server:
+    with TcpServer(queue_server, "--enable-debug-command", "yes") as server:
         yield server
         assert left_overs(server.url, tag) == {}
-    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

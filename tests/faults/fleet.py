@@ -31,10 +31,12 @@ class Part:
     arguments: list[str]
     environ: dict[str, str]
     log: Path
+    inside: list[str] = field(default_factory=list)
+    """Words of a command that runs it somewhere else."""
     process: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "siglip_cli", *self.arguments, "--end-with-stdin"]
+        command = [*self.inside, sys.executable, "-m", "siglip_cli", *self.arguments, "--end-with-stdin"]
         with self.log.open("ab") as log:
             # Its standard input is a pipe of ours, so that it ends with us.
             self.process = subprocess.Popen(
