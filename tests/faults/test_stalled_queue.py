@@ -9,8 +9,10 @@ import redis
 
 from broker import Answer, EmbeddedServer, GatewayBroker, QueueFull, Row
 from broker.keys import Keys
+from broker.timing import WorkerTiming
 from tests.broker.conftest import Connect
 from tests.broker.waiting import until
+from tests.support.line import line_to
 from tests.support.queue_worker import QueueWorker, text_row, vector_of
 from tests.support.tcp_server import TcpServer
 from tests.support.valkey import looking
@@ -60,6 +62,22 @@ async def test_a_stalled_server_that_carries_out_late_what_it_was_sent(
         assert await rows_of(embed(gateway)) == RIGHT
     assert [answer.rows for answer in ended if isinstance(answer, Answer)] == RIGHT + RIGHT[:10]
     await gateway.close()
+
+
+@pytest.mark.fault(9)
+@pytest.mark.slow
+async def test_a_line_of_300_ms_each_way(embedded: EmbeddedServer, tag: str, connect: Connect) -> None:
+    with line_to(embedded.url.removeprefix("unix://"), delay_s=0.3) as port:
+        url = f"redis://127.0.0.1:{port}"
+        gateway = await connect(url)
+        with (
+            QueueWorker(url, tag, timing=WorkerTiming()) as far,
+            QueueWorker(url, tag, timing=WorkerTiming()),
+        ):
+            assert await rows_of(embed(gateway)) == RIGHT
+            assert gateway.outage is None
+        assert (gateway.stats["readded"], far.broker.stats["reclaimed"]) == (0, 0)
+        await gateway.close()
 
 
 @pytest.mark.fault(7)

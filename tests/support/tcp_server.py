@@ -18,8 +18,8 @@ HAS_REDIS = shutil.which("redis-server") is not None
 class TcpServer:
     """The embedded Valkey, or the machine's Redis.
 
-    `inside`: the words of a command that runs another, as `ip netns exec NAME`. `url` is for the parts, there;
-    `socket_url` for the test, here.
+    `inside`: the words of a command that runs another, as `ip netns exec NAME`. `url` is for the parts,
+    there; `socket_url` for the test, here.
     """
 
     def __init__(self, name: str, *options: str, host: str = "127.0.0.1", inside: Sequence[str] = ()) -> None:
