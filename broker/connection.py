@@ -38,6 +38,8 @@ AWAY = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, MasterDownE
 def sync_client(settings: RedisUrls) -> redis.Redis:
     """One connection for one thread; every retry is ours."""
     options = _options(settings)
+    if _url(settings).startswith("rediss://"):
+        options["redis_connect_func"] = _take_tickets
     try:
         client = redis.Redis.from_url(
             _url(settings), retry=Retry(NoBackoff(), 0), max_connections=1, **options
@@ -46,6 +48,15 @@ def sync_client(settings: RedisUrls) -> redis.Redis:
     except UNUSABLE as error:
         raise _unusable(settings, error) from None
     return client
+
+
+def _take_tickets(connection: Any) -> None:
+    """The server's session tickets follow the handshake of TLS 1.3; redis-py, which finds them unread, takes
+    them for a reply that somebody left and gives the connection up. Any exchange reads them away.
+    """
+    connection.on_connect()
+    connection.send_command("PING")
+    connection.read_response()
 
 
 def async_client(settings: RedisUrls) -> "redis.asyncio.Redis":

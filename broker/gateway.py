@@ -41,6 +41,7 @@ from broker.jobs import (
 )
 from broker.keys import Keys
 from broker.monitor import Monitor
+from broker.permissions import require_commands
 from broker.reply_reader import ReplyReader
 from broker.sender import Sender
 
@@ -120,6 +121,7 @@ class GatewayBroker:
         """A connected gateway end. BrokerUnavailable or UnsuitableServer when the server is not usable."""
         broker = cls(settings, tag=tag, fingerprint=fingerprint, towers=towers, limits=limits)
         try:
+            await asyncio.to_thread(require_commands, settings)
             broker._max_memory_bytes = await broker._monitor.start()
         except BaseException as error:
             await broker._disconnect()

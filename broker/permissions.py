@@ -4,24 +4,38 @@ import secrets
 from contextlib import closing, suppress
 from typing import Any
 
-from redis.exceptions import NoPermissionError, RedisError, ResponseError
+from redis.exceptions import ExecAbortError, NoPermissionError, RedisError, ResponseError
 
-from broker.connection import sync_client, unavailable
+from broker.connection import shown_url, sync_client, unavailable
+from broker.errors import BrokerUnavailable
 from broker.jobs import RedisUrls
 from broker.keys import GROUP, Keys
 
 
+def require_commands(settings: RedisUrls) -> None:
+    """Raises BrokerUnavailable that names what this user lacks: better now than over somebody's work.
+
+    Raises RedisError or OSError where Redis cannot be asked.
+    """
+    if denied := _denied(settings):
+        raise BrokerUnavailable(f"Redis at {shown_url(settings)}: this user may not send {', '.join(denied)}")
+
+
 def denied_commands(settings: RedisUrls) -> list[str]:
     """Those that this user may not send. Raises BrokerUnavailable. INFO may be denied, and is not named."""
+    try:
+        return _denied(settings)
+    except (RedisError, OSError) as error:
+        raise unavailable(settings, error) from error
+
+
+def _denied(settings: RedisUrls) -> list[str]:
     keys = Keys(f"check-{secrets.token_hex(4)}")
     stream, key = keys.requests("text", "interactive"), keys.lease("text", "check")
     with closing(sync_client(settings)) as client:
-        try:
-            denied = [name for name, command in _commands(stream, key) if _is_denied(client, command)]
-            with suppress(NoPermissionError):
-                client.delete(stream, key)
-        except (RedisError, OSError) as error:
-            raise unavailable(settings, error) from error
+        denied = [name for name, command in _commands(stream, key) if _is_denied(client, command)]
+        with suppress(NoPermissionError):
+            client.delete(stream, key)
     return denied
 
 
@@ -46,7 +60,7 @@ def _name(words: list[str]) -> str:
 def _is_denied(client: Any, command: list[Any]) -> bool:
     try:
         client.execute_command(*command)
-    except NoPermissionError:
+    except (NoPermissionError, ExecAbortError):  # the latter when EXEC itself is denied
         return True
     except ResponseError:  # after a denied one another may make no sense
         return False

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from broker import wire
 from broker.clock import ServerClock
@@ -17,6 +17,7 @@ from broker.inbox import EXPIRED, Inbox
 from broker.jobs import Job, JobResult, RedisUrls, Tower, WorkerInfo
 from broker.keys import Keys
 from broker.outbox import Outbox, Outgoing
+from broker.permissions import require_commands
 from broker.reclaim import Reclaimer, hand_back, leave
 from broker.timing import WorkerTiming
 
@@ -91,7 +92,8 @@ class WorkerBroker:
 
         Expired, withdrawn and invalid entries were dropped and answered. A quarantined job comes alone, only
         when nothing else is in hand, and nothing comes until it is answered. While Redis is away this waits.
-        Raises BrokerUnavailable for a wrong user or password at the start, UnsuitableServer.
+        Raises BrokerUnavailable for a wrong user or password at the start and for a command that this user
+        may not send, UnsuitableServer.
         """
         until_s = time.monotonic() + block_s
         while not self._draining.is_set():
@@ -103,6 +105,8 @@ class WorkerBroker:
                 self._inbox.fill(max_rows, left_s)
                 if jobs := self._inbox.next_jobs(max_rows):
                     return jobs
+            except NoPermissionError as error:
+                raise unavailable(self._settings, error) from error
             except (RedisError, OSError) as error:
                 self._wait_for_return(error, left_s)
             if time.monotonic() >= until_s:
@@ -192,6 +196,8 @@ class WorkerBroker:
             return
         try:
             self._check()
+            if not self._was_connected:
+                require_commands(self._settings)
             self._inbox.make_groups()
         except HOPELESS as error:
             if self._was_connected:

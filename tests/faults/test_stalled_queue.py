@@ -66,8 +66,10 @@ async def test_a_stalled_server_that_carries_out_late_what_it_was_sent(
 
 @pytest.mark.fault(9)
 @pytest.mark.slow
-async def test_a_line_of_300_ms_each_way(embedded: EmbeddedServer, tag: str, connect: Connect) -> None:
-    with line_to(embedded.url.removeprefix("unix://"), delay_s=0.3) as port:
+async def test_a_line_with_a_round_trip_of_300_ms(
+    embedded: EmbeddedServer, tag: str, connect: Connect
+) -> None:
+    with line_to(embedded.url.removeprefix("unix://"), delay_s=0.15) as port:
         url = f"redis://127.0.0.1:{port}"
         gateway = await connect(url)
         with (

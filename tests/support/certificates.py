@@ -29,8 +29,8 @@ def authority(folder: Path) -> Pair:
     return pair
 
 
-def signed(by: Pair, folder: Path, name: str) -> Pair:
-    """A certificate for `name` that also holds for 127.0.0.1."""
+def signed(by: Pair, folder: Path, name: str, *, days: int = 2) -> Pair:
+    """A certificate for `name` that also holds for 127.0.0.1; with fewer than 0 days it has expired."""
     folder.mkdir(parents=True, exist_ok=True)
     pair, request = Pair(folder / f"{name}.pem", folder / f"{name}.key"), folder / f"{name}.csr"
     extensions = folder / "extensions"
@@ -50,6 +50,6 @@ def signed(by: Pair, folder: Path, name: str) -> Pair:
     )
     _openssl(
         *("x509", "-req", "-in", request, "-CA", by.certificate, "-CAkey", by.key, "-CAcreateserial"),
-        *("-days", 2, "-extfile", extensions, "-out", pair.certificate),
+        *("-days", days, "-extfile", extensions, "-out", pair.certificate),
     )
     return pair
