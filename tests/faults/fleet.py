@@ -33,10 +33,14 @@ class Part:
     log: Path
     inside: list[str] = field(default_factory=list)
     """Words of a command that runs it somewhere else."""
+    program: str = "siglip_cli"
+    down: bool = False
+    """Ended by us; else its end is its own."""
     process: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
-        command = [*self.inside, sys.executable, "-m", "siglip_cli", *self.arguments, "--end-with-stdin"]
+        self.down = False
+        command = [*self.inside, sys.executable, "-m", self.program, *self.arguments, "--end-with-stdin"]
         with self.log.open("ab") as log:
             # Its standard input is a pipe of ours, so that it ends with us.
             self.process = subprocess.Popen(
@@ -49,6 +53,7 @@ class Part:
 
     def end(self, number: int, timeout_s: float = 40.0) -> None:
         """Sends the signal and waits for the end."""
+        self.down = True
         self.send(number)
         self.wait(timeout_s)
 
@@ -73,8 +78,9 @@ class Fleet:
         gateways: int = 2,
         workers: int = 2,
         environ_of: Callable[[str], dict[str, str]] | None = None,
+        worker_program: str = "siglip_cli",
     ) -> None:
-        """All of them, and waits until every gateway serves; `environ_of` may add to a part's environment."""
+        """All of them, and waits until they serve; `environ_of` may add to a part's environment."""
         shared = {"SIGLIP_REDIS_URL": self.queue.url, "SIGLIP_MODEL": str(self.checkpoint)}
         for number in range(gateways):
             self.ports.append(free_port())
@@ -84,13 +90,16 @@ class Fleet:
             for number in range(workers):
                 arguments = ["worker", "--tower", tower, "--threads", "1", "--max-batch-rows", "16"]
                 self._add(self.workers, f"{tower}-{number}", arguments, shared)
+        for part in self.workers:
+            part.program = worker_program
         for part in self.parts:
             part.environ |= environ_of(part.name) if environ_of else {}
             part.start()
         self.wait()
 
     def wait(self) -> None:
-        """Until every gateway serves."""
+        """Until every worker lives and every gateway serves."""
+        wait_until(lambda: self.live_workers() == len(self.workers), START_TIMEOUT_S)
         for port in self.ports:
             wait_until(partial(serves, f"127.0.0.1:{port}"), START_TIMEOUT_S)
 
@@ -115,6 +124,14 @@ class Fleet:
     def flush_queue(self) -> None:
         with redis.Redis.from_url(self.queue.url) as connection:
             connection.flushall()
+
+    def revive(self) -> int:
+        """Starts the workers that ended by themselves; how many these were."""
+        own = [part for part in self.workers if not part.down]
+        dead = [part for part in own if part.process and part.process.poll() is not None]
+        for part in dead:
+            part.start()
+        return len(dead)
 
     def live_workers(self) -> int:
         """Of all towers, by their leases."""

@@ -17,6 +17,7 @@ from siglip_client import Client, SiglipError
 from siglip_model import SiglipModel, SiglipProcessor
 from siglip_model.image_processing import ImageLimits, decode
 from tests.gateway.rig import picture
+from tests.support.mortal_worker import deadly_picture
 
 TEXTS = [
     f"a {colour} {shape} {number}"
@@ -25,6 +26,7 @@ TEXTS = [
     for shape in ("star", "cube")
 ]
 PICTURES = [picture(seed, size=(70 + seed, 50)) for seed in range(24)]
+DEADLY_PICTURE = deadly_picture()
 BROKEN = b"no picture at all"
 TIMEOUT_S = 20.0
 LATE_S = 5.0  # after its deadline a call must have ended
@@ -133,10 +135,29 @@ class Caller(threading.Thread):
             return "miscounted"
         return self._verdict(result.vectors[:-1], self._answers[1][chosen])
 
+    def poison(self) -> None:
+        """One call with a deadly picture among others: they have their vectors, or it all a named error."""
+        chosen, began = self._random.choices(range(len(PICTURES)), k=2), time.monotonic()
+        images = [PICTURES[chosen[0]], DEADLY_PICTURE, PICTURES[chosen[1]]]
+        with self._book.lock:
+            self._book.sent += 1
+        with Client(self._address, timeout_s=TIMEOUT_S) as client:
+            try:
+                result = client.embed_images(images, on_error="return")
+            except SiglipError as error:
+                outcome = error.code.name
+            else:
+                reasons = {error.index: error.reason for error in result.errors}
+                good = [index for index in (0, 2) if index not in reasons]
+                found = self._verdict(result.vectors[good], self._answers[1][[chosen[i // 2] for i in good]])
+                # A vector of the deadly one would be from nowhere.
+                outcome = reasons.get(1, "wrong") if found == "right" else found
+        self._book.note(outcome, time.monotonic() - began, TIMEOUT_S)
+
     def _verdict(self, found: Vectors, wanted: Vectors) -> str:
         if found.shape != wanted.shape:
             return "miscounted"
-        return "right" if np.abs(found - wanted).max() <= TOLERANCE else "wrong"
+        return "right" if np.abs(found - wanted).max(initial=0) <= TOLERANCE else "wrong"
 
 
 @contextmanager
