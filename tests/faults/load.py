@@ -18,6 +18,7 @@ from siglip_model import SiglipModel, SiglipProcessor
 from siglip_model.image_processing import ImageLimits, decode
 from tests.gateway.rig import picture
 from tests.support.mortal_worker import deadly_picture
+from tests.support.valkey import wait_until
 
 TEXTS = [
     f"a {colour} {shape} {number}"
@@ -180,3 +181,9 @@ def load(
         end_s = time.monotonic() + END_S
         for thread in threads:
             thread.join(max(0.0, end_s - time.monotonic()))
+
+
+def under_way(book: Book) -> None:
+    """Calls are answered right now."""
+    before = book.right
+    wait_until(lambda: book.right > before + 20)

@@ -16,7 +16,7 @@ import pytest
 
 from siglip_cli.probe import serves
 from tests.faults.fleet import CHECKPOINT, START_TIMEOUT_S, Part
-from tests.faults.load import Book, Vectors, load, right_answers
+from tests.faults.load import Vectors, load, right_answers, under_way
 from tests.support.hosts import Hosts, hosts, why_not
 from tests.support.tcp_server import TcpServer
 from tests.support.valkey import left_overs, wait_until
@@ -135,9 +135,3 @@ def test_pulled_cables(apart: Apart, answers: tuple[Vectors, Vectors], strike: s
         under_way(book)
     assert book.spoilt == 0 and set(book.errors) <= ALLOWED, book
     wait_until(lambda: not apart.left())
-
-
-def under_way(book: Book) -> None:
-    """Calls are answered right now."""
-    before = book.right
-    wait_until(lambda: book.right > before + 20)

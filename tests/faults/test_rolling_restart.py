@@ -8,7 +8,7 @@ import pytest
 from broker import EmbeddedServer
 from siglip_cli.probe import serves
 from tests.faults.fleet import CHECKPOINT, START_TIMEOUT_S, Fleet, Part, running
-from tests.faults.load import Book, load, right_answers
+from tests.faults.load import load, right_answers, under_way
 from tests.support.valkey import wait_until
 
 
@@ -27,12 +27,6 @@ def test_no_call_fails_while_everything_is_restarted(own_server: EmbeddedServer,
             under_way(book)
         assert (book.spoilt, book.errors) == (0, {}), book
         wait_until(lambda: fleet.left_overs() == {})
-
-
-def under_way(book: Book) -> None:
-    """Calls are answered right now."""
-    before = book.right
-    wait_until(lambda: book.right > before + 20)
 
 
 def restart(fleet: Fleet, part: Part) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-LIBRARY = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
+LIBRARY = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 NO_LIBRARY = "no libfaketime on this machine (Debian: faketime)"
 
 
