@@ -58,7 +58,7 @@ class Chaos:
 
     def _unsettled(self) -> bool:
         poisoned = any(thread.is_alive() for thread in self._poisoned)
-        lacking = self._fleet.live_workers() < len(self._fleet.workers)
+        lacking = self._fleet.live_workers() < len(self._fleet.workers) or not self._fleet.serves()
         return poisoned or lacking or bool(self._fleet.left_overs())
 
     def _worker(self) -> Part:
@@ -85,7 +85,7 @@ class Chaos:
         self._poisoned.append(thread)
 
     def _pause(self, least_s: float, most_s: float) -> None:
-        """Starts workers again meanwhile that poison has killed."""
+        """Starts what ended meanwhile: workers by poison, gateways that found no queue when they started."""
         end_s = time.monotonic() + self._random.uniform(least_s, most_s)
         while (left_s := end_s - time.monotonic()) > 0:
             if killed := self._fleet.revive():

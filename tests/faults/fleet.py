@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +99,11 @@ class Fleet:
     def wait(self) -> None:
         """Until every worker lives and every gateway serves."""
         wait_until(lambda: self.live_workers() == len(self.workers), START_TIMEOUT_S)
-        for port in self.ports:
-            wait_until(partial(serves, f"127.0.0.1:{port}"), START_TIMEOUT_S)
+        wait_until(self.serves, START_TIMEOUT_S)
+
+    def serves(self) -> bool:
+        """Whether every gateway does."""
+        return all(serves(f"127.0.0.1:{port}") for port in self.ports)
 
     def _add(self, to: list[Part], name: str, arguments: list[str], environ: dict[str, str]) -> None:
         to.append(Part(name, arguments, dict(environ), self.folder / f"{name}.log"))
@@ -126,12 +128,14 @@ class Fleet:
             connection.flushall()
 
     def revive(self) -> int:
-        """Starts the workers that ended by themselves; how many these were."""
-        own = [part for part in self.workers if not part.down]
-        dead = [part for part in own if part.process and part.process.poll() is not None]
-        for part in dead:
+        """Starts the parts that ended by themselves; how many of these were killed."""
+        ended = [
+            part for part in self.parts if part.process and not part.down and part.process.poll() is not None
+        ]
+        killed = sum(1 for part in ended if part.process and part.process.returncode < 0)
+        for part in ended:
             part.start()
-        return len(dead)
+        return killed
 
     def live_workers(self) -> int:
         """Of all towers, by their leases."""
