@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export SIGLIP_MODEL ?= checkpoints/shapes
 
-.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench-latency bench-memory bench-model bench-loss bench-overload dashboard fuzz chaos lock audit clean
+.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench-latency bench-memory bench-model bench-loss bench-overload dashboard fuzz faults chaos lock audit clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 16
@@ -110,6 +110,11 @@ SECONDS ?= 60
 fuzz: $(VENV)/.installed-dev  ## Hostile bytes for everything that reads bytes of strangers; SECONDS=60 for each target
 	@$(PIP_INSTALL) atheris==3.0.0
 	@$(BIN)/python -m fuzz.run --seconds $(SECONDS)
+
+SOAK_MINUTES ?= 10
+export SOAK_MINUTES
+faults: $(VENV)/.installed-dev  ## Each fault that a queue can have, on Valkey and Redis, as a table; SOAK_MINUTES=10
+	@env -u SIGLIP_MODEL $(BIN)/python -m pytest -p tests.faults.table -m fault $(ARGS)
 
 MINUTES ?= 10
 SEED ?= 1

@@ -53,20 +53,32 @@ _IN_PIPELINE = re.compile(r"^Command # \d+ \((\w+).*\) of pipeline caused error:
 def sync_client(settings: RedisUrls, place: Place | None = None) -> redis.Redis:
     """One connection for one thread; every retry is ours. `place` where the URL alone does not say whose."""
     classes = (PlacedConnection, PlacedSSLConnection)
-    return redis.Redis.from_pool(_pool(redis.ConnectionPool, settings, place, classes, Retry(NoBackoff(), 0)))
+    more = {"redis_connect_func": _take_tickets} if _speaks_tls(settings) else {}
+    retry = Retry(NoBackoff(), 0)
+    return redis.Redis.from_pool(_pool(redis.ConnectionPool, settings, place, classes, retry=retry, **more))
 
 
 def async_client(settings: RedisUrls, place: Place | None = None) -> "redis.asyncio.Redis":
     """One connection for one task; every retry is ours. `place` where the URL alone does not say whose."""
     classes = (AsyncPlacedConnection, AsyncPlacedSSLConnection)
     retry = redis.asyncio.retry.Retry(NoBackoff(), 0)
-    return redis.asyncio.Redis.from_pool(_pool(redis.asyncio.ConnectionPool, settings, place, classes, retry))
+    pool = _pool(redis.asyncio.ConnectionPool, settings, place, classes, retry=retry)
+    return redis.asyncio.Redis.from_pool(pool)
+
+
+def _take_tickets(connection: Any) -> None:
+    """The server's session tickets follow the handshake of TLS 1.3; redis-py, which finds them unread, takes
+    them for a reply that somebody left and gives the connection up. Any exchange reads them away.
+    """
+    connection.on_connect()
+    connection.send_command("TIME")
+    connection.read_response()
 
 
 def _pool(
-    kind: type[Any], settings: RedisUrls, place: Place | None, classes: tuple[type, type], retry: object
+    kind: type[Any], settings: RedisUrls, place: Place | None, classes: tuple[type, type], **more: object
 ) -> Any:
-    options = {**connection_options(settings), "retry": retry, "max_connections": 1}
+    options = {**connection_options(settings), **more, "max_connections": 1}
     try:
         url, *others = urls(settings)
         if place is None and others:

@@ -1,9 +1,11 @@
 """Says that a worker is alive, as long as its device loop is."""
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import redis
 from redis.exceptions import RedisError
@@ -46,16 +48,24 @@ class Heartbeat:
         self._every_s = timing.beat_every_s
         self._lease_ms = int(timing.lease_s * 1000)
         self._stall_after_s = timing.stall_after_s
+        self._beats_until_hung = 1 + math.ceil(timing.stall_after_s / timing.beat_every_s)
         self._renew_every_s = timing.hung_idle_s / RENEWALS
         self._renewed_s = time.monotonic()
         # A reading of time.monotonic().
         self.beaten_s = time.monotonic()
         self._stop = threading.Event()
-        self._stalled = False
+        # Beats left out since the device loop showed progress; a process that was stopped leaves out none.
+        self._stalled_beats = 0
+        self._on_hang: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._run, name="broker-heartbeat", daemon=True)
 
-    def start(self) -> None:
-        """The first beat happens before this returns, when Redis is there."""
+    def start(self, on_hang: Callable[[], None] | None = None) -> None:
+        """The first beat happens before this returns, when Redis is there.
+
+        `on_hang` is called, from the thread, when the lease has ended for lack of progress and after as long
+        again there still is none.
+        """
+        self._on_hang = on_hang or self._on_hang
         if not self._thread.is_alive() and not self._stop.is_set():
             self._try_beat()
             self._thread.start()
@@ -93,11 +103,15 @@ class Heartbeat:
 
     def _may_beat(self) -> bool:
         """A live process whose device hangs must not keep its work."""
-        stalled = self._hand.stalled(self._stall_after_s)
-        if stalled and not self._stalled:
+        if not self._hand.stalled(self._stall_after_s):
+            self._stalled_beats = 0
+            return True
+        self._stalled_beats += 1
+        if self._stalled_beats == 1:
             log.error("no progress for %.1f s with work in hand: the lease ends", self._stall_after_s)
-        self._stalled = stalled
-        return not stalled
+        if self._stalled_beats == self._beats_until_hung:
+            self._on_hang()
+        return False
 
     def _beat(self) -> None:
         pipe = self._client.pipeline(transaction=False)

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,13 +51,20 @@ class Outbox:
     """Sends until it has succeeded: answers wait while Redis is away, or takes nothing for a while."""
 
     def __init__(
-        self, client: redis.Redis, keys: Keys, tower: Tower, stats: Counter[str], closing: threading.Event
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        tower: Tower,
+        stats: Counter[str],
+        closing: threading.Event,
+        progress: Callable[[], None],
     ) -> None:
         self._client = client
         self._keys = keys
         self._tower = tower
         self._stats = stats
         self._closing = closing
+        self._progress = progress
         # Both the device thread and the reading thread send.
         self._lock = threading.Lock()
 
@@ -72,6 +80,8 @@ class Outbox:
                 if not told:
                     log.warning("answers wait for Redis: %s", reason_of(error))
                 told = True
+                # It is Redis that hangs, not the device.
+                self._progress()
                 if self._closing.wait(retry_s):
                     log.error("%d answers were not delivered: %s", len(outgoing.ended), reason_of(error))
                     return

@@ -4,9 +4,9 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from broker import wire
 from broker.clock import ServerClock
@@ -59,7 +59,7 @@ class WorkerBroker:
         self._place = place_of(settings, keys.requests(tower, "interactive"))
         self._reading, writing, beating = (sync_client(settings, self._place) for _ in range(3))
         self._writing = writing
-        self._outbox = Outbox(writing, keys, tower, self._counts, self._closing)
+        self._outbox = Outbox(writing, keys, tower, self._counts, self._closing, self._hand.progress)
         reclaimer = Reclaimer(
             self._reading,
             keys,
@@ -83,16 +83,20 @@ class WorkerBroker:
         )
         self._heartbeat = Heartbeat(beating, keys, info, self._hand, self._clock, self._counts, timing)
 
-    def start_heartbeat(self) -> None:
-        """Announces the worker: it is ready for work. `take` does this too."""
-        self._heartbeat.start()
+    def start_heartbeat(self, on_hang: Callable[[], None] | None = None) -> None:
+        """Announces the worker: it is ready for work. `take` does this too.
+
+        `on_hang` is called from another thread when the device loop hangs: others have its work by then.
+        """
+        self._heartbeat.start(on_hang)
 
     def take(self, max_rows: int, block_s: float) -> list[Job]:
         """Jobs of at most `max_rows` rows together, or one larger job; none after `block_s` or draining.
 
         Expired, withdrawn and invalid entries were dropped and answered. A quarantined job comes alone, only
         when nothing else is in hand, and nothing comes until it is answered. While Redis is away this waits.
-        Raises BrokerUnavailable for a wrong user or password at the start, UnsuitableServer.
+        Raises BrokerUnavailable for a wrong user or password at the start and for a command that this user
+        may not send, UnsuitableServer.
         """
         until_s = time.monotonic() + block_s
         while not self._draining.is_set():
@@ -104,6 +108,8 @@ class WorkerBroker:
                 self._inbox.fill(max_rows, left_s)
                 if jobs := self._inbox.next_jobs(max_rows):
                     return jobs
+            except NoPermissionError as error:
+                raise unavailable(self._settings, error) from error
             except (RedisError, OSError) as error:
                 self._wait_for_return(error, left_s)
             if time.monotonic() >= until_s:

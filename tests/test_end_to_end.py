@@ -35,7 +35,7 @@ Vectors = NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+def service(queue_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     checkpoint = write_tiny_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny")
     with system(checkpoint, tmp_path_factory.mktemp("run")) as running:
         running.start_gateway()
@@ -114,6 +114,7 @@ async def test_probabilities_are_those_of_the_model_alone(service: System, offli
     assert response.timing.compute_us > 0
 
 
+@pytest.mark.fault(1)
 async def test_a_killed_worker_loses_nothing(service: System, expected: Vectors) -> None:
     victim = service.start_worker("vision")
     service.wait_for_workers("vision", 3)
@@ -125,6 +126,7 @@ async def test_a_killed_worker_loses_nothing(service: System, expected: Vectors)
     wait_until(lambda: service.left_overs() == {}, PATIENCE_S)
 
 
+@pytest.mark.fault(5)
 async def test_a_worker_that_slept_is_ignored(service: System, expected: Vectors) -> None:
     sleeper = service.workers["vision"][0]
     async with channel_to(service) as channel:
@@ -140,6 +142,7 @@ async def test_a_worker_that_slept_is_ignored(service: System, expected: Vectors
     assert sleeper.poll() is None
 
 
+@pytest.mark.fault(7)
 async def test_a_queue_that_comes_back_empty_loses_nothing(service: System, expected: Vectors) -> None:
     workers = service.workers["vision"][:2]
     async with channel_to(service) as channel:

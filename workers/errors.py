@@ -2,7 +2,8 @@
 
 WorkerError
 |-- SetupError    it cannot start as it was told to: exit status 2
-`-- DeviceLost    the device no longer computes a known good row: exit status 1, the work is redelivered
+|-- DeviceLost    the device no longer computes a known good row: exit status 1, the work is redelivered
+`-- DeviceHangs   the device does not return from a batch: exit status 1, the work is redelivered
 """
 
 
@@ -15,4 +16,8 @@ class SetupError(WorkerError):
 
 
 class DeviceLost(WorkerError):
+    pass
+
+
+class DeviceHangs(WorkerError):
     pass

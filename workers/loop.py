@@ -11,7 +11,7 @@ from workers import traces
 from workers.answer import answer
 from workers.buffer import Buffer
 from workers.compute import Computer
-from workers.errors import DeviceLost
+from workers.errors import DeviceHangs, DeviceLost
 from workers.metrics import Metrics
 from workers.timing import BatchTiming
 
@@ -25,7 +25,7 @@ TAKE_BLOCK_S = 0.5
 
 
 class Loop:
-    """`on_end` is called once, from a thread of the loop: with None when drained, or with what broke."""
+    """`on_end` is called from a thread of the loop: with None when drained, or with what broke or hangs."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Loop:
 
     def start(self) -> None:
         """From now on the worker is announced, and takes."""
-        self._broker.start_heartbeat()
+        self._broker.start_heartbeat(lambda: self._on_end(DeviceHangs("the device makes no progress")))
         for work in (self._take, self._compute):
             # Daemons, because a hung device must not keep the process from ending.
             threading.Thread(target=self._guard, args=(work,), name=work.__name__[1:], daemon=True).start()

@@ -24,7 +24,7 @@ def tag() -> str:
 
 
 @pytest.fixture
-def own_server() -> Iterator[EmbeddedServer]:
+def own_server(queue_server: str) -> Iterator[EmbeddedServer]:
     """For tests that flush, kill or configure."""
     with EmbeddedServer() as server:
         yield server

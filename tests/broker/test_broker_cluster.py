@@ -15,11 +15,11 @@ from tests.broker.entries import header
 from tests.broker.waiting import until
 from tests.support.certificates import HAS_OPENSSL, authority, signed
 from tests.support.cluster import Cluster, cluster, slot_of
-from tests.support.node import Node, free_port
+from tests.support.node import Node
 from tests.support.queue_load import load
 from tests.support.queue_worker import FINGERPRINT, QueueWorker
 from tests.support.roles import rules_of_both_ends
-from tests.support.valkey import debian_redis, left_overs, looking
+from tests.support.valkey import debian_redis, free_port, left_overs, looking
 
 NO_REDIS = pytest.mark.skipif(not shutil.which("redis-server"), reason="no redis-server on this machine")
 SHARDS = 4

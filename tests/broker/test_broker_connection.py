@@ -2,8 +2,6 @@
 
 import asyncio
 import re
-import shutil
-from pathlib import Path
 
 import pytest
 
@@ -14,9 +12,8 @@ from tests.broker.conftest import Connect
 from tests.broker.waiting import until
 from tests.support.queue_worker import FINGERPRINT, QueueWorker, text_row, vector_of
 from tests.support.roles import as_user, rules_of_both_ends, set_user
-from tests.support.valkey import debian_redis, left_overs, looking
-
-NO_REDIS = pytest.mark.skipif(not shutil.which("redis-server"), reason="no redis-server on this machine")
+from tests.support.tcp_server import HAS_REDIS, TcpServer
+from tests.support.valkey import left_overs, looking
 
 
 async def gateway_to(url: str | None, **settings: str) -> GatewayBroker:
@@ -86,6 +83,7 @@ def test_suitable_servers_are_not(info: dict[str, str]) -> None:
     check_server(info)
 
 
+@pytest.mark.fault(18)
 async def test_both_ends_refuse_a_server_that_evicts(own_server: EmbeddedServer, tag: str) -> None:
     with looking(own_server.url) as connection:
         connection.config_set("maxmemory-policy", "allkeys-lru")
@@ -103,6 +101,7 @@ def url_of_user(own_server: EmbeddedServer, tag: str) -> str:
     return as_user(own_server.url, "siglip")
 
 
+@pytest.mark.fault(19)
 async def test_an_acl_user_without_info_is_enough(
     own_server: EmbeddedServer, tag: str, url_of_user: str
 ) -> None:
@@ -137,12 +136,12 @@ def test_shown_url_keeps_user_and_place() -> None:
     assert shown_url(RedisSettings(redis_url=url)) == "unix:///srv/a@b/valkey.sock"
 
 
-@NO_REDIS
-async def test_redis_of_the_machine_serves_as_well(tmp_path: Path, tag: str, connect: Connect) -> None:
-    with debian_redis(tmp_path) as url:
-        gateway = await connect(url)
-        with QueueWorker(url, tag):
+@pytest.mark.skipif(not HAS_REDIS, reason="no redis-server on this machine")
+async def test_redis_of_the_machine_serves_as_well(tag: str, connect: Connect) -> None:
+    with TcpServer("redis") as server:
+        gateway = await connect(server.url)
+        with QueueWorker(server.url, tag):
             answer = await gateway.embed("text", [text_row(1)], (16,), "int32", deadline_s=10)
         await gateway.close()
         assert answer.rows == [Row(*vector_of(text_row(1)))]
-        assert left_overs(url, tag) == {}
+        assert left_overs(server.url, tag) == {}

@@ -49,6 +49,7 @@ def pending_of(url: str, tag: str, worker_id: str) -> int:
     return sum(group["pending"] for group in groups if group["name"] == worker_id.encode())
 
 
+@pytest.mark.fault(1)
 async def test_what_a_killed_worker_held_is_answered_by_another(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
@@ -74,6 +75,7 @@ def depth(url: str, tag: str) -> int:
         return int(connection.xlen(Keys(tag).requests("text", "interactive")))
 
 
+@pytest.mark.fault(1)
 async def test_what_a_reader_without_a_lease_held_is_reclaimed_alone_but_whole(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
@@ -92,6 +94,7 @@ def _alive(url: str, tag: str) -> bool:
         return any(connection.scan_iter(match=f"{{siglip:{tag}:0}}:lease:*"))
 
 
+@pytest.mark.fault(3)
 async def test_only_the_row_that_kills_workers_fails(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
@@ -117,6 +120,7 @@ async def test_only_the_row_that_kills_workers_fails(
     assert poisoned[0] not in b"".join(letter.values())  # never a payload
 
 
+@pytest.mark.fault(3)
 async def test_an_entry_of_one_poisonous_row_is_given_up(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
@@ -139,19 +143,23 @@ def _take_dead_letter(url: str, tag: str) -> dict[bytes, bytes]:
     return letter
 
 
+@pytest.mark.fault(4)
 async def test_a_hanging_device_loses_its_lease_and_its_work(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
     gateway = await connect(embedded)
-    released = threading.Event()
-    with QueueWorker(
+    released, hangs = threading.Event(), threading.Event()
+    hanging = QueueWorker(
         embedded.url, tag, worker_id="hangs", on_jobs=lambda jobs: jobs and released.wait(30)
-    ) as hanging:
+    )
+    hanging.broker.start_heartbeat(hangs.set)
+    with hanging:
         call = embed(gateway, text_row(3))
         await until(lambda: pending_of(embedded.url, tag, "hangs") == 1)
         with QueueWorker(embedded.url, tag, worker_id="works") as working:
             assert (await call).rows == [Row(*vector_of(text_row(3)))]
         assert working.broker.stats["reclaimed"] == 1
+        await until(hangs.is_set)
         released.set()
     # It found out in time that nobody waits any more.
     assert hanging.jobs == []
@@ -177,6 +185,7 @@ async def test_a_long_run_that_makes_progress_keeps_its_work(
     assert len(slow.jobs) == 1
 
 
+@pytest.mark.fault(6)
 async def test_draining_finishes_what_is_held_and_takes_nothing_more(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
@@ -204,6 +213,7 @@ async def test_draining_finishes_what_is_held_and_takes_nothing_more(
     assert b"drains" not in {consumer["name"] for consumer in consumers}
 
 
+@pytest.mark.fault(6)
 async def test_what_a_leaving_worker_cannot_finish_is_handed_back(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
@@ -236,6 +246,7 @@ async def test_a_draining_worker_takes_nothing(embedded: EmbeddedServer, tag: st
         await call
 
 
+@pytest.mark.fault(1)
 async def test_a_dead_workers_name_disappears(embedded: EmbeddedServer, tag: str, connect: Connect) -> None:
     gateway = await connect(embedded)
     with process(embedded.url, tag, "gone") as victim:
@@ -258,6 +269,7 @@ def read_as(url: str, tag: str, worker_id: str) -> None:
         connection.xreadgroup("workers", worker_id, {Keys(tag).requests("text", "interactive"): ">"})
 
 
+@pytest.mark.fault(1)
 async def test_what_a_live_worker_forgot_is_reclaimed_after_a_while(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
@@ -274,6 +286,7 @@ async def test_what_a_live_worker_forgot_is_reclaimed_after_a_while(
     assert 1 < time.monotonic() - started < 5  # QUICK.hung_idle_s is 1.5
 
 
+@pytest.mark.fault(9)
 async def test_a_worker_finds_at_once_all_it_lost_with_its_connection(
     embedded: EmbeddedServer, tag: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,7 @@ def test_it_is_private_and_leaves_no_file(tmp_path: Path) -> None:
     server.stop()
 
 
+@pytest.mark.fault(24)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_it_dies_with_its_parent_and_leaves_no_file(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-c", OWNER, str(tmp_path)]
@@ -65,6 +66,7 @@ def test_it_dies_with_its_parent_and_leaves_no_file(tmp_path: Path, number: sign
     wait_until(lambda: list(tmp_path.iterdir()) == [])
 
 
+@pytest.mark.fault(24)
 def test_it_dies_with_its_guard(tmp_path: Path) -> None:
     server = EmbeddedServer(tmp_path)
     pid = server_pid(server.url)

@@ -48,6 +48,7 @@ async def end(calls: "list[asyncio.Task[object]]") -> None:
     await asyncio.gather(*calls, return_exceptions=True)
 
 
+@pytest.mark.fault(16)
 async def test_a_cancelled_call_frees_its_memory_at_once(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
@@ -60,6 +61,7 @@ async def test_a_cancelled_call_frees_its_memory_at_once(
     await until(lambda: gateway._held.depth.total() == 0)
 
 
+@pytest.mark.fault(22)
 async def test_calls_cancelled_before_and_while_they_are_sent_leave_nothing(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
@@ -95,6 +97,7 @@ async def test_what_has_expired_is_dropped_before_a_worker_sees_it(
     assert worker.broker.stats["expired"] == 1
 
 
+@pytest.mark.fault(16)
 async def test_a_passed_deadline_is_told_and_withdrawn(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
@@ -108,6 +111,7 @@ async def test_a_passed_deadline_is_told_and_withdrawn(
         await embed(gateway, deadline_s=0)
 
 
+@pytest.mark.fault(16)
 async def test_what_expires_or_is_withdrawn_in_the_workers_buffer_is_not_computed(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
@@ -127,6 +131,7 @@ async def test_what_expires_or_is_withdrawn_in_the_workers_buffer_is_not_compute
     worker.broker.close()
 
 
+@pytest.mark.fault(14)
 async def test_clocks_of_different_machines_do_not_meet(
     embedded: EmbeddedServer, tag: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +154,7 @@ def test_the_sample_with_the_shortest_round_trip_counts() -> None:
     assert clock.now_ms() == pytest.approx(2_000_000, abs=100)
 
 
+@pytest.mark.fault(11)
 async def test_a_full_queue_is_refused_at_once(embedded: EmbeddedServer, tag: str, connect: Connect) -> None:
     gateway = await connect(embedded, queue_max_entries=5)
     calls = [embed(gateway, caller=n) for n in range(5)]
@@ -188,6 +194,7 @@ async def test_bytes_in_flight_are_bounded(embedded: EmbeddedServer, connect: Co
     assert gateway._room.used_bytes == 0
 
 
+@pytest.mark.fault(11)
 async def test_a_servers_full_memory_is_a_full_queue_and_workers_get_it_free_again(
     own_server: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
@@ -270,6 +277,7 @@ async def test_a_live_gateways_reply_stream_does_not_expire(
     assert gateway.stats["losses"] == 0
 
 
+@pytest.mark.fault(15)
 async def test_a_dead_gateway_leaves_nothing(embedded: EmbeddedServer, tag: str) -> None:
     gateway_id = await asyncio.to_thread(die_with_calls, embedded.url, tag)
     assert length(embedded.url, tag) == 3

@@ -56,6 +56,7 @@ async def test_answers_wait_while_redis_refuses_writes(
     assert "caused error" not in caplog.text  # before that redis-py shows the bytes of a reply
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize("command", ["FLUSHALL", "DEL", "DEL, then add", "XGROUP DESTROY"])
 async def test_lost_data_is_sent_again(
     own_server: EmbeddedServer, tag: str, connect: Connect, command: str, monkeypatch: pytest.MonkeyPatch
@@ -119,6 +120,7 @@ async def test_a_broken_connection_right_after_a_loss_does_not_make_us_forget_it
     assert gateway.stats["losses"] == 1
 
 
+@pytest.mark.fault(7)
 async def test_server_killed_and_restarted_empty(
     own_server: EmbeddedServer, tag: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +148,35 @@ async def test_server_killed_and_restarted_empty(
     assert gateway.stats["readded"] > 0
 
 
+@pytest.mark.fault(7)
+@pytest.mark.slow
+async def test_a_device_that_waits_for_redis_does_not_hang(
+    own_server: EmbeddedServer, tag: str, connect: Connect
+) -> None:
+    gateway = await connect(own_server)
+    holding, released, hangs = threading.Event(), threading.Event(), threading.Event()
+
+    def hold(jobs: object) -> None:
+        if jobs:
+            holding.set()
+            released.wait(20)
+
+    worker = QueueWorker(own_server.url, tag, on_jobs=hold)
+    worker.broker.start_heartbeat(hangs.set)
+    with worker:
+        calls = embed_all(gateway)
+        await until(holding.is_set)
+        await asyncio.to_thread(kill_server, own_server)
+        released.set()
+        assert not await asyncio.to_thread(hangs.wait, 3.5)
+        await asyncio.to_thread(own_server.restart)
+        assert [answer.rows for answer in await asyncio.gather(*calls)] == RIGHT
+        with looking(own_server.url) as connection:
+            # One that was sent on the way back may have been sent twice.
+            await until(lambda: not connection.xlen(Keys(tag).requests("text", "interactive")))
+
+
+@pytest.mark.fault(7)
 async def test_replies_of_a_restarted_server_are_seen_though_their_ids_are_smaller(
     own_server: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
@@ -161,6 +192,7 @@ async def test_replies_of_a_restarted_server_are_seen_though_their_ids_are_small
     assert answer.rows == RIGHT[0]
 
 
+@pytest.mark.fault(9)
 async def test_a_broken_connection_loses_nothing(
     own_server: EmbeddedServer, tag: str, connect: Connect
 ) -> None:
@@ -175,6 +207,7 @@ async def test_a_broken_connection_loses_nothing(
             assert gateway.outage is None  # a connection is not the server
 
 
+@pytest.mark.fault(10)
 async def test_a_failed_pipeline_is_sent_again_and_nobody_refused(
     embedded: EmbeddedServer, tag: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +228,7 @@ async def test_a_failed_pipeline_is_sent_again_and_nobody_refused(
     assert gateway.stats["losses"] == 0
 
 
+@pytest.mark.fault(10)
 async def test_a_stopped_server_ends_calls_at_their_deadline_and_is_forgiven(
     own_server: EmbeddedServer, tag: str, connect: Connect
 ) -> None:

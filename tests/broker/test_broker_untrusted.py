@@ -107,6 +107,7 @@ async def test_the_context_of_a_trace_is_bounded(given: str, read: str) -> None:
     assert len(header(trace_context=given)) == len(header(trace_context=read))
 
 
+@pytest.mark.fault(17)
 async def test_another_version_is_refused(embedded: EmbeddedServer, tag: str, other_gateway: str) -> None:
     newer = job_pb2.JobHeader.FromString(header())
     newer.version = 2
@@ -182,6 +183,7 @@ async def test_a_stranger_in_the_group_disturbs_nobody(
     assert worker.broker.stats["reclaimed"] == 1
 
 
+@pytest.mark.fault(13)
 async def test_a_repeated_reply_and_a_strangers_are_ignored(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:

@@ -56,6 +56,7 @@ def test_nothing_listens_beyond_loopback(service: Service) -> None:
     assert listening_addresses({service.pid, *descendants(service.pid)}) == {"127.0.0.1"}
 
 
+@pytest.mark.fault(24)
 def test_killed_serve_leaves_no_orphan_and_the_next_start_no_file(
     model: Path, tmp_path: Path, temporary: dict[str, str]
 ) -> None:

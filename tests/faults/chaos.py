@@ -1,7 +1,8 @@
 """`make chaos MINUTES=10 SEED=1`: a deployment under load while its parts are killed, stopped and drained.
 
-Every request must end exactly once, with the right vectors or with a named error in time, and nothing may
-be left in the queue. The same seed gives the same faults in the same order.
+Some requests kill every worker that computes them, and all clocks are wrong (where libfaketime is). Every
+request must end exactly once, with the right vectors or with a named error in time, and nothing may be left
+in the queue. The same seed gives the same faults in the same order.
 """
 
 import argparse
@@ -13,25 +14,24 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from broker import EmbeddedServer
-from tests.faults.fleet import Fleet, Part
-from tests.faults.load import Book, Caller, right_answers
-from tests.support.valkey import wait_until
+from tests.faults.fleet import CHECKPOINT, Fleet, Part, running
+from tests.faults.load import END_S, Book, Caller, load, right_answers
+from tests.support.clocks import LIBRARY, half_each_way
 
-CHECKPOINT = Path("checkpoints/shapes").resolve()
 CALLERS = 6
-END_S = 40.0
+MORTAL = "tests.support.mortal_worker"
 
 
 class Chaos:
     """Runs one fault after the other; each repairs what it broke."""
 
-    def __init__(self, fleet: Fleet, seed: int) -> None:
-        self._fleet, self._random = fleet, random.Random(seed)
+    def __init__(self, fleet: Fleet, poisoner: Caller, seed: int) -> None:
+        self._fleet, self._poisoner, self._random = fleet, poisoner, random.Random(seed)
         self.done: Counter[str] = Counter()
+        self._poisoned: list[threading.Thread] = []
         self._faults: list[tuple[int, str, Callable[[], None]]] = [
             (6, "worker killed", lambda: self._again(self._worker(), signal.SIGKILL)),
             (4, "worker stopped and resumed", self._freeze),
@@ -40,6 +40,7 @@ class Chaos:
             (2, "queue flushed", fleet.flush_queue),
             (2, "gateway drained", lambda: self._again(self._gateway(), signal.SIGTERM)),
             (1, "gateway killed", lambda: self._again(self._gateway(), signal.SIGKILL)),
+            (1, "poison sent", self._poison),
         ]
 
     def strike(self) -> None:
@@ -47,7 +48,18 @@ class Chaos:
         ((_, name, fault),) = self._random.choices(self._faults, weights)
         fault()
         self.done[name] += 1
-        time.sleep(self._random.uniform(0.2, 1.5))
+        self._pause(0.2, 1.5)
+
+    def settle(self) -> None:
+        """Waits until nothing is queued, poison least of all, and every worker lives; for END_S at most."""
+        end_s = time.monotonic() + END_S
+        while self._unsettled() and time.monotonic() < end_s:
+            self._pause(0.1, 0.1)
+
+    def _unsettled(self) -> bool:
+        poisoned = any(thread.is_alive() for thread in self._poisoned)
+        lacking = self._fleet.live_workers() < len(self._fleet.workers) or not self._fleet.serves()
+        return poisoned or lacking or bool(self._fleet.left_overs())
 
     def _worker(self) -> Part:
         return self._random.choice(self._fleet.workers)
@@ -57,46 +69,47 @@ class Chaos:
 
     def _again(self, part: Part, number: int) -> None:
         part.end(number)
-        time.sleep(self._random.uniform(0, 1))
+        self._pause(0, 1)
         part.start()
 
     def _freeze(self) -> None:
         """Longer than its lease lasts, some of the times."""
         worker = self._worker()
         worker.send(signal.SIGSTOP)
-        time.sleep(self._random.uniform(0.5, 4))
+        self._pause(0.5, 4)
         worker.send(signal.SIGCONT)
+
+    def _poison(self) -> None:
+        thread = threading.Thread(target=self._poisoner.poison, daemon=True)
+        thread.start()
+        self._poisoned.append(thread)
+
+    def _pause(self, least_s: float, most_s: float) -> None:
+        """Starts what ended meanwhile: workers by poison, gateways that found no queue when they started."""
+        end_s = time.monotonic() + self._random.uniform(least_s, most_s)
+        while (left_s := end_s - time.monotonic()) > 0:
+            if killed := self._fleet.revive():
+                self.done["worker killed by poison"] += killed
+            time.sleep(min(0.1, left_s))
 
 
 def run(seconds: float, seed: int, callers: int = CALLERS) -> tuple[Book, Counter[str], dict[str, object]]:
     """How the requests ended, which faults there were, and what was left in the queue."""
-    answers, book = right_answers(CHECKPOINT), Book()
-    with tempfile.TemporaryDirectory(prefix="siglip-chaos-") as folder, EmbeddedServer() as queue:
-        fleet = Fleet(CHECKPOINT, Path(folder), queue)
-        try:
-            fleet.start()
-            threads = [Caller(fleet.address, answers, book, f"{seed}/{n}") for n in range(callers)]
-            for thread in threads:
-                thread.start()
-            chaos, end_s = Chaos(fleet, seed), time.monotonic() + seconds
+    answers = right_answers(CHECKPOINT)
+    with (
+        tempfile.TemporaryDirectory(prefix="siglip-chaos-") as folder,
+        EmbeddedServer() as queue,
+        running(queue, Path(folder), environ_of=half_each_way, worker_program=MORTAL) as fleet,
+    ):
+        with load(fleet.address, answers, callers=callers, seed=seed) as book:
+            poisoner = Caller(fleet.address, answers, book, f"{seed}/poison", 0)
+            chaos, end_s = Chaos(fleet, poisoner, seed), time.monotonic() + seconds
             while time.monotonic() < end_s:
                 chaos.strike()
-            stop(threads)
-            left = fleet.left_overs
-            with suppress(AssertionError):  # the table tells what is left
-                wait_until(lambda: not left(), END_S)
-            return book, chaos.done, left()
-        finally:
-            fleet.stop()
-
-
-def stop(threads: list[Caller]) -> None:
-    """What is on its way may end."""
-    for thread in threads:
-        thread.stopping.set()
-    end_s = time.monotonic() + END_S
-    for thread in threads:
-        thread.join(max(0.0, end_s - time.monotonic()))
+        chaos.settle()
+        if LIBRARY:
+            chaos.done["part whose clock is 10 minutes off"] = len(fleet.parts)
+        return book, chaos.done, fleet.left_overs()
 
 
 def table(book: Book, faults: Counter[str], left: dict[str, object]) -> str:

@@ -4,8 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from siglip_cli.probe import serves
 from tests.support.valkey import free_port, left_overs, server_pid, wait_until
 
 ROOT = Path(__file__).parents[2]
+CHECKPOINT = ROOT / "checkpoints" / "shapes"
 START_TIMEOUT_S = 120.0
 
 
@@ -27,10 +29,16 @@ class Part:
     arguments: list[str]
     environ: dict[str, str]
     log: Path
+    inside: list[str] = field(default_factory=list)
+    """Words of a command that runs it somewhere else."""
+    program: str = "siglip_cli"
+    down: bool = False
+    """Ended by us; else its end is its own."""
     process: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "siglip_cli", *self.arguments, "--end-with-stdin"]
+        self.down = False
+        command = [*self.inside, sys.executable, "-m", self.program, *self.arguments, "--end-with-stdin"]
         with self.log.open("ab") as log:
             # Its standard input is a pipe of ours, so that it ends with us.
             self.process = subprocess.Popen(
@@ -43,8 +51,13 @@ class Part:
 
     def end(self, number: int, timeout_s: float = 40.0) -> None:
         """Sends the signal and waits for the end."""
+        self.down = True
+        self.send(number)
+        self.wait(timeout_s)
+
+    def wait(self, timeout_s: float = 40.0) -> None:
+        """Until it has ended."""
         if self.process:
-            self.send(number)
             self.process.wait(timeout_s)
             self.process.communicate()
 
@@ -58,8 +71,14 @@ class Fleet:
     workers: list[Part] = field(default_factory=list)
     ports: list[int] = field(default_factory=list)
 
-    def start(self, gateways: int = 2, workers: int = 2) -> None:
-        """All of them, and waits until every gateway serves."""
+    def start(
+        self,
+        gateways: int = 2,
+        workers: int = 2,
+        environ_of: Callable[[str], dict[str, str]] | None = None,
+        worker_program: str = "siglip_cli",
+    ) -> None:
+        """All of them, and waits until they serve; `environ_of` may add to a part's environment."""
         shared = {"SIGLIP_REDIS_URL": self.queue.url, "SIGLIP_MODEL": str(self.checkpoint)}
         for number in range(gateways):
             self.ports.append(free_port())
@@ -69,17 +88,28 @@ class Fleet:
             for number in range(workers):
                 arguments = ["worker", "--tower", tower, "--threads", "1", "--max-batch-rows", "16"]
                 self._add(self.workers, f"{tower}-{number}", arguments, shared)
-        for part in [*self.gateways, *self.workers]:
+        for part in self.workers:
+            part.program = worker_program
+        for part in self.parts:
+            part.environ |= environ_of(part.name) if environ_of else {}
             part.start()
         self.wait()
 
     def wait(self) -> None:
-        """Until every gateway serves."""
-        for port in self.ports:
-            wait_until(partial(serves, f"127.0.0.1:{port}"), START_TIMEOUT_S)
+        """Until every worker lives and every gateway serves."""
+        wait_until(lambda: self.live_workers() == len(self.workers), START_TIMEOUT_S)
+        wait_until(self.serves, START_TIMEOUT_S)
+
+    def serves(self) -> bool:
+        """Whether every gateway does."""
+        return all(serves(f"127.0.0.1:{port}") for port in self.ports)
 
     def _add(self, to: list[Part], name: str, arguments: list[str], environ: dict[str, str]) -> None:
-        to.append(Part(name, arguments, environ, self.folder / f"{name}.log"))
+        to.append(Part(name, arguments, dict(environ), self.folder / f"{name}.log"))
+
+    @property
+    def parts(self) -> list[Part]:
+        return [*self.gateways, *self.workers]
 
     @property
     def address(self) -> str:
@@ -96,15 +126,50 @@ class Fleet:
         with redis.Redis.from_url(self.queue.url) as connection:
             connection.flushall()
 
+    def revive(self) -> int:
+        """Starts the parts that ended by themselves; how many of these were killed."""
+        ended = [
+            part for part in self.parts if part.process and not part.down and part.process.poll() is not None
+        ]
+        killed = sum(1 for part in ended if part.process and part.process.returncode < 0)
+        for part in ended:
+            part.start()
+        return killed
+
+    def live_workers(self) -> int:
+        """Of all towers, by their leases."""
+        with redis.Redis.from_url(self.queue.url) as connection:
+            return sum(1 for _ in connection.scan_iter("*:lease:*"))
+
     def left_overs(self) -> dict[str, Any]:
         """What is left in the queue of work; leases and the gateways' reply streams live on."""
         found = left_overs(self.queue.url, "*")
         return {key: value for key, value in found.items() if isinstance(value, tuple)}
 
+    def drain(self) -> None:
+        """SIGTERM to all at once; each must end by itself, and well."""
+        for part in self.parts:
+            part.send(signal.SIGTERM)
+        for part in self.parts:
+            part.wait()
+            assert part.process and part.process.returncode == 0, part.log.read_text()[-2000:]
+
     def stop(self) -> None:
-        for part in [*self.gateways, *self.workers]:
+        for part in self.parts:
             part.send(signal.SIGCONT)
             part.send(signal.SIGKILL)
-        for part in [*self.gateways, *self.workers]:
+        for part in self.parts:
             if part.process:
                 part.process.communicate()
+
+
+@contextmanager
+def running(queue: EmbeddedServer, folder: Path, **options: Any) -> Iterator[Fleet]:
+    """A fleet of the demo checkpoint, drained in the end; `options` are those of its start."""
+    fleet = Fleet(CHECKPOINT, folder, queue)
+    try:
+        fleet.start(**options)
+        yield fleet
+        fleet.drain()
+    finally:
+        fleet.stop()

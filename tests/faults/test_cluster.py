@@ -14,11 +14,11 @@ from broker import model_tag
 from siglip_cli.probe import serves
 from siglip_model.fingerprint import fingerprint
 from siglip_settings import RedisSettings
-from tests.faults.fleet import Part, free_port
+from tests.faults.fleet import Part
 from tests.faults.load import Book, Caller, right_answers
 from tests.faults.service import service
 from tests.support.cluster import Cluster, cluster, slot_of
-from tests.support.valkey import wait_until
+from tests.support.valkey import free_port, wait_until
 
 pytestmark = pytest.mark.slow
 SHAPES = Path(__file__).parents[2] / "checkpoints" / "shapes"

@@ -40,7 +40,7 @@ Start = Callable[..., AbstractAsyncContextManager[Served]]
 
 
 @pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+def valkey(queue_server: str) -> Iterator[EmbeddedServer]:
     with EmbeddedServer() as queue:
         yield queue
 

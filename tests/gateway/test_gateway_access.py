@@ -203,6 +203,7 @@ async def days_left(served: Served) -> int:
     return round((float(line) - time.time()) / 86400)
 
 
+@pytest.mark.fault(20)
 @NEEDS_OPENSSL
 async def test_tls_and_a_new_certificate(
     start: Start, tmp_path: Path, authority: Pair, workers: dict[str, FakeWorker]

@@ -134,6 +134,7 @@ async def test_reflection_lists_the_services(service: Served) -> None:
     assert names >= {*SERVICES[1:4], "grpc.health.v1.Health"}
 
 
+@pytest.mark.fault(6)
 async def test_draining_answers_what_was_accepted_and_nothing_more(
     start: Start, text_worker: FakeWorker
 ) -> None:
@@ -290,6 +291,7 @@ def read_until(process: "subprocess.Popen[str]", words: str) -> None:
         assert line, f"the process ended without {words!r}"
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize("workers_alive", [True, False])
 async def test_signals_end_the_process_in_order(
     checkpoint: Path, valkey: EmbeddedServer, text_worker: FakeWorker, workers_alive: bool

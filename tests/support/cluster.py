@@ -9,8 +9,8 @@ import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from broker.keys import Keys
-from tests.support.node import Node, free_port
-from tests.support.valkey import left_overs, wait_until
+from tests.support.node import Node
+from tests.support.valkey import free_port, left_overs, wait_until
 
 PRIMARIES = 3
 NODE_TIMEOUT_MS = 1000

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import redis
 
 from broker import guard
 from broker.embedded import server_binary
-from tests.support.valkey import client, wait_until
+from tests.support.valkey import client, free_port, wait_until
 
 
 class Node:
@@ -92,9 +91,3 @@ class Node:
         lines = [f"port {self.port}", "bind 127.0.0.1", "protected-mode no", f"dir {self.folder}", watched]
         (file := self.folder / "sentinel.conf").write_text("\n".join([*lines, ""]))
         return str(file)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

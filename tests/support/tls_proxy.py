@@ -1,12 +1,12 @@
 """TLS in front of a server that has none: what arrives encrypted goes on to a unix socket."""
 
-import asyncio
 import contextlib
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.support.line import line_to
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
@@ -31,45 +31,8 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
 
 @contextlib.contextmanager
 def tls_in_front_of(socket_path: str, certificate: Path, key: Path) -> Iterator[int]:
-    """The port on the loopback."""
+    """The port on the loopback where the server speaks TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    loop, ready, port = asyncio.new_event_loop(), threading.Event(), [0]
-    stopping = asyncio.Event()
-
-    async def serve() -> None:
-        async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            backend_reader, backend_writer = await asyncio.open_unix_connection(socket_path)
-            await asyncio.gather(_pump(reader, backend_writer), _pump(backend_reader, writer))
-
-        server = await asyncio.start_server(forward, "127.0.0.1", 0, ssl=context)
-        port[0] = server.sockets[0].getsockname()[1]
-        ready.set()
-        await stopping.wait()
-        server.close()
-
-    def run() -> None:
-        loop.run_until_complete(serve())
-        loop.run_until_complete(asyncio.sleep(0.1))
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0.1))
-        loop.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    ready.wait(10)
-    try:
-        yield port[0]
-    finally:
-        loop.call_soon_threadsafe(stopping.set)
-        thread.join()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError, ssl.SSLError, asyncio.CancelledError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    with contextlib.suppress(OSError, ssl.SSLError, RuntimeError):
-        writer.close()
+    with line_to(socket_path, context) as port:
+        yield port

@@ -13,7 +13,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def valkey() -> Iterator[EmbeddedServer]:
+def valkey(queue_server: str) -> Iterator[EmbeddedServer]:
     """A queue of the test's own: nothing is left in it from another test."""
     with EmbeddedServer() as server:
         yield server

@@ -31,6 +31,7 @@ async def ended(process: "subprocess.Popen[bytes]", timeout_s: float = 20.0) -> 
     return process.returncode
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_under_load_loses_nothing(
     valkey: EmbeddedServer, checkpoint: Path, number: signal.Signals
@@ -54,6 +55,7 @@ async def test_a_signal_under_load_loses_nothing(
     assert left_in(valkey.url) == {}
 
 
+@pytest.mark.fault(6)
 async def test_a_second_signal_is_quick_and_others_get_the_work(
     valkey: EmbeddedServer, checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -76,6 +78,7 @@ async def test_a_second_signal_is_quick_and_others_get_the_work(
             assert_right(await answer, text_rows(2))
 
 
+@pytest.mark.fault(6)
 async def test_draining_ends_when_its_time_is_up(valkey: EmbeddedServer, checkpoint: Path) -> None:
     async with gateway_end(valkey.url, checkpoint) as gateway:
         with slow_worker("text", checkpoint, valkey.url, batch_s=60, drain_timeout_s=0.2) as stuck:
