@@ -112,7 +112,7 @@ def load(address: str, parts: dict[str, Part], seconds: float) -> None:
     answers, book, callers = right_answers(CHECKPOINT), Book(), list[Caller]()
     for phase, count in enumerate((FEW, MANY, MANY, FEW)):
         while len(callers) < count:
-            callers.append(Caller(address, answers, book, f"dashboard/{len(callers)}"))
+            callers.append(Caller(address, answers, book, f"dashboard/{len(callers)}", 0.02))
             callers[-1].start()
         while len(callers) > count:
             callers.pop().stopping.set()

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from broker.ends import WorkerEnd
 from broker.jobs import Job, JobResult, RedisUrls, Tower, WorkerInfo
@@ -59,10 +59,10 @@ class ShardedWorker:
         """The same in all shards."""
         return self._lanes[0].broker.info
 
-    def start_heartbeat(self) -> None:
-        """Announces the worker in all shards."""
+    def start_heartbeat(self, on_hang: Callable[[], None] | None = None) -> None:
+        """Announces the worker in all shards; `on_hang` as in `WorkerBroker`."""
         for lane in self._lanes:
-            lane.broker.start_heartbeat()
+            lane.broker.start_heartbeat(on_hang)
 
     def take(self, max_rows: int, block_s: float) -> list[Job]:
         """As `WorkerBroker.take`; the jobs may come from several shards."""

@@ -20,7 +20,7 @@ from tests.faults.service import service
 from tests.support.cluster import Cluster, cluster, slot_of
 from tests.support.valkey import free_port, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.fault(8)]
 SHAPES = Path(__file__).parents[2] / "checkpoints" / "shapes"
 
 
@@ -135,7 +135,7 @@ def whole_service(nodes: Cluster, folder: Path, shards: int) -> Iterator[str]:
 @contextmanager
 def callers(address: str, book: Book) -> Iterator[None]:
     """Four that call without a pause."""
-    threads = [Caller(address, right_answers(SHAPES), book, f"{seed}") for seed in range(4)]
+    threads = [Caller(address, right_answers(SHAPES), book, f"{seed}", 0.02) for seed in range(4)]
     try:
         for thread in threads:
             thread.start()

@@ -14,7 +14,7 @@ from tests.faults.service import service
 from tests.support.sentinels import NAME, Watched, sentinels
 from tests.support.valkey import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.fault(8)]
 
 
 @pytest.fixture

@@ -1,10 +1,14 @@
 """Real queue servers for tests, and a look into them."""
 
 import os
+import shutil
 import signal
+import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import redis
 
