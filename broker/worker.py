@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import RedisError
 
 from broker import wire
 from broker.clock import ServerClock
@@ -95,8 +95,8 @@ class WorkerBroker:
 
         Expired, withdrawn and invalid entries were dropped and answered. A quarantined job comes alone, only
         when nothing else is in hand, and nothing comes until it is answered. While Redis is away this waits.
-        Raises BrokerUnavailable for a wrong user or password at the start and for a command that this user
-        may not send, UnsuitableServer.
+        Raises BrokerUnavailable for a wrong user or password at the start and for commands that this user
+        may not send then, UnsuitableServer.
         """
         until_s = time.monotonic() + block_s
         while not self._draining.is_set():
@@ -108,8 +108,6 @@ class WorkerBroker:
                 self._inbox.fill(max_rows, left_s)
                 if jobs := self._inbox.next_jobs(max_rows):
                     return jobs
-            except NoPermissionError as error:
-                raise unavailable(self._settings, error) from error
             except (RedisError, OSError) as error:
                 self._wait_for_return(error, left_s)
             if time.monotonic() >= until_s:

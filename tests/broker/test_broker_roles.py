@@ -180,6 +180,7 @@ def without(role: Role, left_out: Permission) -> str:
     return " ".join(kept)
 
 
+@pytest.mark.fault(19)
 def test_every_missing_command_is_named(url: str) -> None:
     for role, permission in every_permission():
         set_user(url, "poor", without(role, permission))
@@ -190,6 +191,7 @@ def test_every_missing_command_is_named(url: str) -> None:
 
 
 @pytest.mark.parametrize("role", ["gateway", "worker"])
+@pytest.mark.fault(19)
 async def test_a_process_does_not_start_without_one_of_its_commands(url: str, tag: str, role: Role) -> None:
     for permission in permissions_of(role):
         set_user(url, "poor", without(role, permission))
@@ -277,6 +279,7 @@ def test_everything_else_is_denied(server: str, tag: str, role: Role) -> None:
                 connection.execute_command(*[word.format(**names) for word in command.split()])
 
 
+@pytest.mark.fault(19)
 async def test_a_command_that_is_taken_away_later_is_named_and_calls_end(
     url: str, tag: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -79,6 +79,7 @@ def refusing(ours: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
         ("good", "ours", "expired", "certificate expired"),
     ],
 )
+@pytest.mark.fault(20)
 async def test_a_refusal_is_one_line(
     ours: Pair, refusing: dict[str, str], tmp_path: Path, server: str, ca: str, own: str, told: str
 ) -> None:
@@ -99,6 +100,7 @@ async def test_a_refusal_is_one_line(
 
 
 @NO_REDIS
+@pytest.mark.fault(20)
 async def test_renewed_certificates_are_taken_when_connecting_again(
     ours: Pair, tmp_path: Path, tag: str
 ) -> None:

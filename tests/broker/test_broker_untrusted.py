@@ -12,7 +12,7 @@ from broker.keys import GROUP, Keys
 from tests.broker.conftest import Connect
 from tests.broker.entries import OTHER_GATEWAY, add, header
 from tests.broker.waiting import until
-from tests.support.queue_worker import FINGERPRINT, QueueWorker, text_row, vector_of
+from tests.support.queue_worker import FINGERPRINT, QueueWorker, start_process, text_row, vector_of
 from tests.support.valkey import looking
 
 BAD_ENTRIES = {
@@ -105,6 +105,27 @@ async def test_the_context_of_a_trace_is_bounded(given: str, read: str) -> None:
     job = wire.unpack_entry("s", b"1-0", fields, tower="text", fingerprint=FINGERPRINT)
     assert job.trace_context == read
     assert len(header(trace_context=given)) == len(header(trace_context=read))
+
+
+@pytest.mark.fault(17)
+async def test_a_gateway_of_another_version_is_told_so(
+    embedded: EmbeddedServer, tag: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its calls end at once, those of its neighbour are answered."""
+    gateway = await connect(embedded)
+    worker = start_process(embedded.url, tag)
+    try:
+        with monkeypatch.context() as newer:
+            newer.setattr(wire, "VERSION", 2)
+            answer = await gateway.embed("text", [text_row(1)] * 3, (16,), "int32", deadline_s=10)
+        for error in answer.rows:
+            assert isinstance(error, RowError) and error.reason == "INVALID_JOB"
+            assert "version is 2; this worker speaks 1" in error.message
+        answer = await gateway.embed("text", [text_row(1)], (16,), "int32", deadline_s=10)
+        assert answer.rows == [Row(*vector_of(text_row(1)))]
+    finally:
+        worker.terminate()
+        worker.wait()
 
 
 @pytest.mark.fault(17)

@@ -81,7 +81,7 @@ async def test_calls_cancelled_at_any_moment_of_their_lives(
             await asyncio.sleep(moments.uniform(0, 0.002))
         assert [answer.rows for answer in await asyncio.gather(*stayed)] == right
         await until(lambda: waiting(embedded.url, tag) == 0)
-    assert (gateway._held.entries, gateway._in_flight_bytes) == ({}, 0)
+    assert (gateway._held.entries, gateway._room.used_bytes) == ({}, 0)
 
 
 @pytest.mark.fault(22)
