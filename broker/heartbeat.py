@@ -134,7 +134,7 @@ class Heartbeat:
             self._renew()
 
     def _work(self) -> Work:
-        return Work(*(self._stats[name] for name in ("rows", "batches", "compute_us")))
+        return Work(*(self._stats[name] for name in ("rows", "batches", "compute_us", "entries", "wait_us")))
 
     def _renew(self) -> None:
         self._renewed_s = time.monotonic()

@@ -84,6 +84,9 @@ class Work:
     rows: int = 0
     batches: int = 0
     compute_us: int = 0
+    entries: int = 0
+    wait_us: int = 0
+    """Of all entries in sum, until they were computed."""
 
 
 @dataclass(frozen=True, slots=True)

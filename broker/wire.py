@@ -203,4 +203,5 @@ def unpack_lease(data: bytes) -> tuple[WorkerInfo, Work] | None:
         lease.host,
         lease.pid,
     )
-    return info, Work(lease.work.rows, lease.work.batches, lease.work.compute_us)
+    work = lease.work
+    return info, Work(work.rows, work.batches, work.compute_us, work.entries, work.wait_us)

@@ -140,6 +140,10 @@ class WorkerBroker:
         self._counts["batches"] += 1
         self._counts["rows"] += sum(result.job.rows for result in results)
         self._counts["compute_us"] += max((result.compute_us for result in results), default=0)
+        ours = [result for result in results if self.owns(result.job)]
+        waited_us = (self.age_s(result.job) * 1e6 - result.compute_us for result in ours)
+        self._counts["entries"] += len(ours)
+        self._counts["wait_us"] += sum(max(0, round(each)) for each in waited_us)
 
     def answer(self, results: Sequence[JobResult]) -> None:
         """`reply` without counting, for a part of a batch."""

@@ -64,6 +64,9 @@ class Rate:
     rows_per_batch: float
     busy: float
     """Share of the time that the device computes."""
+    wait_ms: float
+    """Of an entry until it is computed, on average."""
+    batch_ms: float
 
 
 def _rate(info: WorkerInfo, work: Work, now: Look, before: Look | None) -> Rate | None:
@@ -71,9 +74,20 @@ def _rate(info: WorkerInfo, work: Work, now: Look, before: Look | None) -> Rate 
     if before is None or earlier is None or now.time_s <= before.time_s:
         return None
     span_s = now.time_s - before.time_s
-    rows, batches = work.rows - earlier.rows, work.batches - earlier.batches
-    busy = (work.compute_us - earlier.compute_us) / 1e6 / span_s
-    return Rate(rows / span_s, rows / batches if batches else 0.0, min(1.0, busy))
+    rows, batches, entries = (
+        getattr(work, name) - getattr(earlier, name) for name in ("rows", "batches", "entries")
+    )
+    compute_ms, wait_ms = (
+        (work.compute_us - earlier.compute_us) / 1e3,
+        (work.wait_us - earlier.wait_us) / 1e3,
+    )
+    return Rate(
+        rows_per_s=rows / span_s,
+        rows_per_batch=rows / max(1, batches),
+        busy=min(1.0, compute_ms / 1e3 / span_s),
+        wait_ms=wait_ms / max(1, entries),
+        batch_ms=compute_ms / max(1, batches),
+    )
 
 
 def _work_of(info: WorkerInfo, look: Look) -> Work | None:
@@ -86,7 +100,8 @@ def _rate_text(rate: Rate | None) -> str:
         return ""
     filled = bar(rate.busy, _LOAD_CELLS)
     return (
-        f"{rate.rows_per_s:9,.1f} rows/s  {rate.rows_per_batch:6.1f} a batch  busy {rate.busy:4.0%} {filled}"
+        f"{rate.rows_per_s:9,.1f} rows/s  wait {rate.wait_ms:7,.1f} ms  "
+        f"batch {rate.rows_per_batch:5.1f} in {rate.batch_ms:7,.1f} ms  busy {rate.busy:4.0%} {filled}"
     ).rstrip()
 
 

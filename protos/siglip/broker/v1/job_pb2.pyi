@@ -95,11 +95,15 @@ class WorkerLease(_message.Message):
     def __init__(self, worker_id: _Optional[str] = ..., tower: _Optional[str] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., attention: _Optional[str] = ..., fingerprint: _Optional[str] = ..., model: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., work: _Optional[_Union[WorkerWork, _Mapping]] = ...) -> None: ...
 
 class WorkerWork(_message.Message):
-    __slots__ = ("rows", "batches", "compute_us")
+    __slots__ = ("rows", "batches", "compute_us", "entries", "wait_us")
     ROWS_FIELD_NUMBER: _ClassVar[int]
     BATCHES_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_US_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    WAIT_US_FIELD_NUMBER: _ClassVar[int]
     rows: int
     batches: int
     compute_us: int
-    def __init__(self, rows: _Optional[int] = ..., batches: _Optional[int] = ..., compute_us: _Optional[int] = ...) -> None: ...
+    entries: int
+    wait_us: int
+    def __init__(self, rows: _Optional[int] = ..., batches: _Optional[int] = ..., compute_us: _Optional[int] = ..., entries: _Optional[int] = ..., wait_us: _Optional[int] = ...) -> None: ...
