@@ -140,7 +140,7 @@ def test_dead_letters(capsys: Captured, queue: EmbeddedServer) -> None:
         }
         for tower in ("text", "vision"):  # the same id in both
             connection.xadd(Keys("t" * 16).dead_letters(tower), letter, id="7000-1")  # type: ignore[arg-type]
-    name = f"text:{'t' * 16}:7000-1"
+    name = f"text:{'t' * 16}:0:7000-1"
     place = ["--redis-url", queue.url]
     assert run(["dead-letter", "list", *place]) == 0
     out = capsys.readouterr().out
