@@ -62,7 +62,7 @@ class Decoders:
     def __init__(self, side: int) -> None:
         self._size = (side, side)
 
-    async def decode_all(self, images: Sequence[bytes]) -> list[bytes | ItemFailure]:
+    async def decode_all(self, images: Sequence[bytes], *_: object) -> list[bytes | ItemFailure]:
         return [self._row(image) for image in images]
 
     def _row(self, image: bytes) -> bytes | ItemFailure:

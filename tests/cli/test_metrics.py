@@ -80,7 +80,7 @@ def test_what_was_done_is_counted(pages: Samples) -> None:
     assert total(pages, "siglip_compute_seconds_total") > 0
     assert total(pages, "siglip_wait_seconds_count") >= 3
     assert total(pages, "siglip_reply_seconds_sum") > 0
-    assert total(pages, "siglip_refused_calls_total", reason="MODEL_UNKNOWN") == 1
+    assert total(pages, "siglip_failed_calls_total", reason="MODEL_UNKNOWN") == 1
     assert total(pages, "siglip_device_memory_bytes") > 1e8
     assert total(pages, "siglip_in_flight_rows") == 0
     assert {labels["model"] for labels, _ in pages["siglip_build_info"]} == {"tiny"}

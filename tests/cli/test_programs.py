@@ -43,7 +43,7 @@ def test_settings_of_the_shell_do_not_reach_children_twice(monkeypatch: pytest.M
 def test_workers_share_the_cores(
     monkeypatch: pytest.MonkeyPatch, cores: int, workers: int, given: int, threads: int
 ) -> None:
-    monkeypatch.setattr(programs, "cores", lambda: cores)
+    monkeypatch.setattr(programs, "usable_cores", lambda: cores)
     settings = ServeSettings(model="m", text_workers=1, vision_workers=workers - 1, threads=given)
     found = worker_programs(setup(settings))
     assert len(found) == workers
