@@ -83,6 +83,7 @@ class Sender:
             entry.withdrawn = True
             if entry.entry_id is not None:
                 self._held.gave_up(entry)
+                self._held.depth[entry.stream] = max(0, self._held.depth[entry.stream] - 1)
                 self._removals.append((entry.stream, entry.entry_id))
         self.wake()
 

@@ -44,6 +44,7 @@ def test_a_client_needs_neither_torch_nor_redis(wheel: Path, tmp_path: Path) -> 
     assert not {"torch", "redis", "pillow"} & {line.split("==")[0] for line in installed.split()}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_gateway_needs_no_torch(wheel: Path, tmp_path: Path) -> None:
     python = install(tmp_path / "gateway", wheel, "gateway")

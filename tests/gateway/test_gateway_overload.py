@@ -180,65 +180,57 @@ async def test_while_the_queue_is_away_calls_fail_and_then_work_again(checkpoint
                 worker.stop()
 
 
-async def test_a_cancelled_call_leaves_its_images_undecoded() -> None:
-    begun: list[bytes] = []
-    release = threading.Event()
+class Decoder:
+    """Stands still until it is released."""
 
-    def decode(image: bytes) -> bytes:
-        begun.append(image)
-        assert release.wait(10)
+    def __init__(self) -> None:
+        self.begun: list[bytes] = []
+        self.release = threading.Event()
+
+    def __call__(self, image: bytes) -> bytes:
+        self.begun.append(image)
+        assert self.release.wait(10)
         return image
 
+
+async def test_a_cancelled_call_leaves_its_images_undecoded() -> None:
+    decode = Decoder()
     pool = DecodePool(decode, threads=2)
     call = asyncio.ensure_future(pool.decode_all([b"%d" % n for n in range(50)]))
-    await until(lambda: len(begun) == 2)
+    await until(lambda: len(decode.begun) == 2)
     other = asyncio.ensure_future(pool.decode_all([b"other"]))
     await asyncio.sleep(0)
     call.cancel()
-    release.set()
+    decode.release.set()
     assert await other == [b"other"]
     pool.close()
-    assert sorted(begun) in ([b"0", b"1", b"other"], [b"0", b"1", b"2", b"other"])
+    assert sorted(decode.begun) in ([b"0", b"1", b"other"], [b"0", b"1", b"2", b"other"])
 
 
 async def test_small_calls_do_not_wait_behind_large_ones() -> None:
-    order: list[bytes] = []
-    release = threading.Event()
-
-    def decode(image: bytes) -> bytes:
-        assert release.wait(10)
-        order.append(image)
-        return image
-
+    decode = Decoder()
     pool = DecodePool(decode, threads=1)
     large = asyncio.ensure_future(pool.decode_all([b"large"] * 40))
     await asyncio.sleep(0)
     small = asyncio.ensure_future(pool.decode_all([b"small"]))
     await asyncio.sleep(0)
-    release.set()
+    decode.release.set()
     await asyncio.gather(large, small)
     pool.close()
-    assert order.index(b"small") <= 3
+    assert decode.begun.index(b"small") <= 3
 
 
 async def test_one_callers_pictures_do_not_keep_anothers_waiting() -> None:
-    order: list[bytes] = []
-    release = threading.Event()
-
-    def decode(image: bytes) -> bytes:
-        assert release.wait(10)
-        order.append(image)
-        return image
-
+    decode = Decoder()
     pool = DecodePool(decode, threads=1)
     flood = [asyncio.ensure_future(pool.decode_all([b"flood"] * 3, "flood")) for _ in range(20)]
     await asyncio.sleep(0)
     other = asyncio.ensure_future(pool.decode_all([b"other"], "other"))
     await asyncio.sleep(0)
-    release.set()
+    decode.release.set()
     await asyncio.gather(*flood, other)
     pool.close()
-    assert order.index(b"other") <= 3
+    assert decode.begun.index(b"other") <= 3
 
 
 async def test_decoding_that_would_be_late_is_refused_at_once() -> None:
@@ -267,14 +259,7 @@ async def test_decoding_that_would_be_late_is_refused_at_once() -> None:
 
 async def test_a_cancelled_picture_keeps_its_slot_until_it_is_decoded() -> None:
     """Else calls that are sent and cancelled would pile up their bytes behind the threads."""
-    begun: list[bytes] = []
-    release = threading.Event()
-
-    def decode(image: bytes) -> bytes:
-        begun.append(image)
-        assert release.wait(10)
-        return image
-
+    decode = Decoder()
     pool = DecodePool(decode, threads=1)
     for number in range(40):
         call = asyncio.ensure_future(pool.decode_all([b"%d" % number]))
@@ -283,10 +268,10 @@ async def test_a_cancelled_picture_keeps_its_slot_until_it_is_decoded() -> None:
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
     assert pool._threads._work_queue.qsize() <= 1 and not len(pool._line)
-    release.set()
+    decode.release.set()
     assert await pool.decode_all([b"last"]) == [b"last"]
     pool.close()
-    assert begun == [b"0", b"1", b"last"]
+    assert decode.begun == [b"0", b"1", b"last"]
 
 
 async def test_a_decoder_that_breaks_fails_one_image(caplog: pytest.LogCaptureFixture) -> None:
