@@ -35,7 +35,7 @@ from broker.keys import model_tag
 from broker.limits import PATIENCE, GatewayLimits, fair_share
 from broker.line import Line
 from broker.permissions import denied_commands
-from broker.roles import OPTIONAL, ROLES, Permission, Role, permissions_of, rules_of
+from broker.roles import ROLES, Permission, Role, permissions_of, rules_of
 from broker.sharded_gateway import connect_gateway
 from broker.sharded_worker import worker_end
 from broker.timing import WorkerTiming
@@ -45,7 +45,6 @@ from broker.worker import WorkerBroker
 
 __all__ = [
     "JOB_CLASSES",
-    "OPTIONAL",
     "PATIENCE",
     "ROLES",
     "Answer",

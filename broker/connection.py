@@ -141,7 +141,6 @@ def connection_options(settings: RedisUrls) -> dict[str, Any]:
         "driver_info": None,
     }
     if _speaks_tls(settings):
-        _try_files(settings)
         options["ssl_ca_certs"] = settings.redis_ca_file
         options["ssl_certfile"] = settings.redis_cert_file
         options["ssl_keyfile"] = settings.redis_key_file
@@ -150,8 +149,13 @@ def connection_options(settings: RedisUrls) -> dict[str, Any]:
     return options
 
 
-def _try_files(settings: RedisUrls) -> None:
-    """redis-py reads them when it first connects, and does not say which is wrong."""
+def check_files(settings: RedisUrls) -> None:
+    """BrokerUnavailable for TLS files that cannot be used: redis-py does not say which is wrong.
+
+    For the start alone. Later they may be renewed just when they are read, and that passes.
+    """
+    if not _speaks_tls(settings):
+        return
     authority, certificate, key = settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file
     given = [file for file in (authority, certificate, key) if file is not None]
     for file in given:

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from broker import wire
 from broker.clock import ServerClock
-from broker.connection import async_client, unavailable
+from broker.connection import async_client, check_files, unavailable
 from broker.errors import (
     BrokerError,
     BrokerUnavailable,
@@ -63,6 +63,7 @@ class GatewayBroker:
         shard: int = 0,
     ) -> None:
         self.gateway_id = f"gw-{secrets.token_hex(8)}"
+        check_files(settings)
         self._settings = settings
         self._fingerprint = fingerprint
         self._limits = limits or GatewayLimits()
@@ -194,7 +195,7 @@ class GatewayBroker:
         return self._held.stats.copy()
 
     def give_up(self, why: str) -> None:
-        """Ends all waiting calls with BrokerUnavailable; once Redis is there, nothing of them stays in it."""
+        """Ends all waiting calls with BrokerUnavailable. What was lost sight of expires in Redis."""
         left = list(self._held.entries.values())
         self._held.fail(left, lambda: BrokerUnavailable(why))
         self._sender.withdraw(left)

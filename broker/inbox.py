@@ -24,9 +24,9 @@ from broker.timing import WorkerTiming
 
 log = logging.getLogger(__name__)
 
-# Entries per read even when each could be as large as allowed: text rows are cheap, images are not.
 # Of the reads while urgent work waits, each so-many-th is for the other work.
 BATCH_TURN = 4
+# Entries per read even when each could be as large as allowed: text rows are cheap, images are not.
 LEAST_READ: dict[Tower, int] = {"text": 8, "vision": 1}
 MARK_OUTLIVES_DEADLINE_MS = 60_000
 # An entry may claim any deadline; Redis does not take any expiry.

@@ -8,7 +8,7 @@ import redis
 import redis.asyncio
 from redis.exceptions import ExecAbortError, NoPermissionError, RedisError
 
-from broker.connection import sync_client, unavailable
+from broker.connection import check_files, sync_client, unavailable
 from broker.finding import place_of
 from broker.jobs import RedisUrls
 from broker.keys import GROUP, Keys
@@ -52,6 +52,7 @@ _TRIALS = {
 
 def denied_commands(settings: RedisUrls, role: Role) -> list[Permission]:
     """What this user may not do of what the role does. Raises BrokerUnavailable."""
+    check_files(settings)
     keys = Keys(f"check-{secrets.token_hex(4)}")
     with closing(sync_client(settings, place_of(settings, keys.requests("text", "interactive")))) as client:
         try:

@@ -19,7 +19,7 @@ class Place:
     passed, it calls `settle`. When one of them settles elsewhere, the others have to leave where they are.
     """
 
-    proof: tuple[str, ...] = ("PING",)
+    proof: tuple[str, ...] = ("TIME",)
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

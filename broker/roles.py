@@ -34,7 +34,7 @@ COMMANDS: dict[Role, dict[str, str]] = {
         "dead": "xlen xrevrange xdel",
     },
     # What adds and removes workers by the length of a stream.
-    "scaler": {"": "ping", "requests": "xlen"},
+    "scaler": {"": "ping time", "requests": "xlen"},
 }
 # Without these a process works, but knows less; or needs them only behind Sentinels or in a cluster.
 OPTIONAL = frozenset({"info", "role", "cluster|slots"})

@@ -51,13 +51,17 @@ class Sender:
 
     def depth(self, stream: str) -> int:
         """Entries that wait here or, of all gateways, in Redis."""
-        return self._held.depth[stream] + len(self._lines.get(stream, ()))
+        here = len(self._lines.get(stream, ()))
+        # What was last seen may be older than what we have sent.
+        return here + max(self._held.depth[stream], self._held.count[stream] - here)
 
     def entries_before(self, entries: list[Waiting]) -> int:
         """How many would go before these, one call's of one stream."""
         first, line = entries[0], self._lines.get(entries[0].stream)
-        ahead = line.ahead(first.caller, sum(entry.rows for entry in entries)) if line else 0
-        return self._held.depth[first.stream] + ahead
+        if not line:
+            return self.depth(first.stream)
+        rows = sum(entry.rows for entry in entries)
+        return self.depth(first.stream) - len(line) + line.ahead(first.caller, rows)
 
     def add(self, entries: Iterable[Waiting]) -> None:
         """Lines up entries for sending; those in our hands already are left alone."""
@@ -76,8 +80,10 @@ class Sender:
     def withdraw(self, entries: Iterable[Waiting]) -> None:
         """Nobody waits for these any more: frees their memory in Redis, and saves the device the work."""
         for entry in entries:
-            self._held.release(entry.job_id)
-            if self._line(entry).remove(entry):
+            if entry.withdrawn:
+                continue
+            awaited = self._held.release(entry.job_id)
+            if self._line(entry).remove(entry) and awaited:
                 self._held.stats["withdrawn_waiting"] += 1
             entry.answer.cancel()
             entry.withdrawn = True

@@ -4,7 +4,7 @@ import redis
 from redis.exceptions import RedisError
 
 from broker.asked_places import ClusterPlace
-from broker.connection import sync_client, unavailable
+from broker.connection import check_files, sync_client, unavailable
 from broker.errors import BrokerError
 from broker.finding import is_clustered, place_of
 from broker.jobs import RedisUrls
@@ -16,9 +16,10 @@ class Servers:
     """One connection to each, made when it is needed."""
 
     def __init__(self, settings: RedisUrls) -> None:
+        check_files(settings)
         self._settings = settings
         self._clients: dict[str, redis.Redis] = {}
-        self._place = place_of(settings, Keys("").prefix)
+        self._place = self._place_of(Keys(""))
 
     def close(self) -> None:
         for client in self._clients.values():
@@ -38,11 +39,17 @@ class Servers:
         """The one that has these keys."""
         if not is_clustered(self._settings):
             return self._client("", self._place)
-        return self._client(keys.prefix, place_of(self._settings, keys.prefix))
+        if known := self._clients.get(keys.prefix):
+            return known
+        return self._client(keys.prefix, self._place_of(keys))
 
     def explained(self, error: BaseException) -> BrokerError:
         """One line that names the URL."""
         return error if isinstance(error, BrokerError) else unavailable(self._settings, error)
+
+    def _place_of(self, keys: Keys) -> Place | None:
+        """By a key that an operator may ask about."""
+        return place_of(self._settings, keys.requests("text", "interactive"))
 
     def _client(self, name: str, place: Place | None) -> redis.Redis:
         if name not in self._clients:

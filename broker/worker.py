@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from broker import wire
 from broker.clock import ServerClock
-from broker.connection import HOPELESS, check_server, sync_client, unavailable
+from broker.connection import HOPELESS, check_files, check_server, sync_client, unavailable
 from broker.finding import place_of
 from broker.heartbeat import Heartbeat
 from broker.in_hand import Entry, InHand
@@ -43,6 +43,7 @@ class WorkerBroker:
         timing: WorkerTiming | None = None,
         shard: int = 0,
     ) -> None:
+        check_files(settings)
         self._settings = settings
         self._timing = timing = timing or WorkerTiming()
         self._tower = tower

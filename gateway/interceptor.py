@@ -94,6 +94,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 if self._stopping:
                     raise Stopping
                 call.caller = self._caller(context, metadata.get(KEY))
+                if self._traces is not None:
+                    traces.begin(self._traces, call, metadata)
                 call.job_class = _job_class(metadata.get(PRIORITY_KEY, "interactive"))
                 async with own:
                     body = await context.read()
@@ -151,10 +153,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         own_s = self._deadlines.own_s(left_s)
         allowed_s = own_s if left_s is None else min(left_s, own_s)
         request_id = request_id_from(metadata.get(REQUEST_ID_KEY))
-        call = Call(method, request_id, deadline=now + allowed_s, own_s=own_s, started=now)
-        if self._traces is not None:
-            traces.begin(self._traces, call, metadata)
-        return call
+        return Call(method, request_id, deadline=now + allowed_s, own_s=own_s, started=now)
 
 
 def _job_class(given: str | bytes) -> JobClass:

@@ -75,6 +75,8 @@ class StateCollector:
         yield CounterMetricFamily("siglip_rows", "Rows answered.", stats.pop("rows", 0))
         yield CounterMetricFamily("siglip_batches", "Batches computed.", stats.pop("batches", 0))
         seconds = stats.pop("compute_us", 0) / 1e6
+        # Of these `siglip top` makes averages; here a histogram tells more.
+        del stats["entries"], stats["wait_us"]
         yield CounterMetricFamily("siglip_compute_seconds", "Time on the device.", seconds)
         yield GaugeMetricFamily("siglip_queue_up", "1 while the queue answers.", self._broker.connected)
         yield GaugeMetricFamily("siglip_in_hand_entries", "Taken and not answered.", self._broker.in_hand)

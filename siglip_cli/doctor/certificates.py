@@ -5,8 +5,9 @@ import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from broker import BrokerError
+from broker.finding import seeds
 from siglip_cli.doctor.findings import Finding
 from siglip_settings import ClientSettings, RedisSettings
 
@@ -25,10 +26,16 @@ def check_gateway_certificates(settings: ClientSettings) -> Iterator[Finding]:
 
 def check_redis_certificates(settings: RedisSettings) -> Iterator[Finding]:
     """Of the server at --redis-url and of --redis-cert-file."""
-    url = urlsplit(settings.redis_url or "")
-    if url.scheme == "rediss":
-        yield from _shown("queue TLS", url.hostname or "", url.port or 6379, settings.redis_ca_file)
-        yield from _own("queue client TLS", settings.redis_cert_file)
+    if not (settings.redis_url or "").startswith("rediss://"):
+        return
+    try:
+        hosts = seeds(settings)
+    except BrokerError:  # another check tells
+        return
+    for host in hosts:
+        what = f"queue TLS {host}" if len(hosts) > 1 else "queue TLS"
+        yield from _shown(what, host.host, host.port, settings.redis_ca_file)
+    yield from _own("queue client TLS", settings.redis_cert_file)
 
 
 def _shown(what: str, host: str, port: str | int, ca_file: str | None) -> Iterator[Finding]:

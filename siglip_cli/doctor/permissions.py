@@ -1,6 +1,6 @@
 """What the Redis user of --redis-url may do, and which role that makes."""
 
-from broker import OPTIONAL, ROLES, Permission, Role, denied_commands, permissions_of
+from broker import ROLES, Permission, Role, denied_commands, permissions_of
 from siglip_cli.doctor.findings import Finding
 from siglip_settings import RedisSettings
 
@@ -9,7 +9,8 @@ Denied = dict[Role, list[Permission]]
 
 def denied_by_role(settings: RedisSettings) -> Denied:
     """For each role what this user lacks. Raises BrokerUnavailable."""
-    return {role: denied_commands(settings, role) for role in ROLES}
+    denied = {role: denied_commands(settings, role) for role in ROLES}
+    return {role: [each for each in found if _matters(each, settings)] for role, found in denied.items()}
 
 
 def may_be(denied: Denied) -> list[Role]:
@@ -24,7 +25,7 @@ def check_permissions(denied: Denied, role: Role | None) -> Finding:
     if needed := _needed(denied[asked]):
         text = f"this user lacks for a {asked}: {', '.join(map(str, needed))}"
         return Finding("problem", "permissions", text, f"'siglip acl {asked}' prints the rules")
-    if denied[asked]:
+    if Permission("info") in denied[asked]:
         return Finding(
             "warning",
             "permissions",
@@ -34,8 +35,15 @@ def check_permissions(denied: Denied, role: Role | None) -> Finding:
     return Finding("ok", "permissions", f"enough for: {', '.join(fitting)}")
 
 
+def _matters(permission: Permission, settings: RedisSettings) -> bool:
+    """Who is no Sentinel's or cluster's client sends nothing that these are asked."""
+    if permission.command == "role":
+        return settings.redis_sentinel_name is not None
+    return permission.command != "cluster|slots" or settings.redis_cluster == "on"
+
+
 def _needed(denied: list[Permission]) -> list[Permission]:
-    return [each for each in denied if each.command not in OPTIONAL]
+    return [each for each in denied if each.command != "info"]
 
 
 def _nearest(denied: Denied) -> Role:

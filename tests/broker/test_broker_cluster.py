@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from broker import BrokerUnavailable, QueueView, UnsuitableServer, connect_gateway, denied_commands
+from broker import (
+    BrokerUnavailable,
+    QueueView,
+    UnsuitableServer,
+    connect_gateway,
+    denied_commands,
+    rules_of,
+)
 from broker.keys import Keys
 from siglip_settings import RedisSettings
 from tests.broker.conftest import Connect
@@ -30,6 +37,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with cluster(tmp_path_factory.mktemp("cluster")) as found:
         for node in found.nodes:
             node.ask("ACL", "SETUSER", "siglip", *rules_of_both_ends().split())
+            node.ask("ACL", "SETUSER", "operator", *f"on >pass-word {rules_of('operator')}".split())
         yield found
 
 
@@ -47,7 +55,7 @@ async def test_shards_are_on_several_nodes_and_all_are_seen(
     with QueueWorker(settings, tag) as worker:
         async with load(gateway) as calls:
             await calls.goes_on(500)
-        view = QueueView(settings_of(nodes))
+        view = QueueView(settings_of(nodes, user="operator:pass-word@"))
         (model,) = await asyncio.to_thread(view.models)
         servers = await asyncio.to_thread(view.servers)
         assert worker.broker.stats["missed_beats"] == 0
@@ -88,7 +96,7 @@ def test_dead_letters_of_every_shard_are_shown_and_dropped(nodes: Cluster, tag: 
     fields = (b"h", header(), b"reason", b"POISON_QUARANTINED", b"deliveries", b"4", b"row", b"")
     for shard in range(SHARDS):
         nodes.owner_of(tag, shard).ask("XADD", Keys(tag, shard).dead_letters("text"), "*", *fields)
-    view = QueueView(settings_of(nodes))
+    view = QueueView(settings_of(nodes, user="operator:pass-word@"))
     letters = [letter for letter in view.dead_letters() if letter.tag == tag]
     assert [letter.shard for letter in letters] == list(range(SHARDS))
     assert view.drop(letters) == SHARDS

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from broker.connection import check_server, shown_url, sync_client
 from siglip_settings import RedisSettings
 from tests.broker.conftest import Connect
 from tests.broker.waiting import until
+from tests.support.certificates import HAS_OPENSSL, authority
 from tests.support.queue_worker import FINGERPRINT, QueueWorker, text_row, vector_of
 from tests.support.roles import as_user, rules_of_both_ends, set_user
 from tests.support.tcp_server import HAS_REDIS, TcpServer
@@ -54,6 +56,20 @@ def test_the_worker_is_told_of_an_option_that_redis_does_not_know() -> None:
 async def test_missing_tls_files_are_named() -> None:
     with pytest.raises(BrokerUnavailable, match=r"there is no file /nowhere/ca\.pem"):
         await gateway_to("rediss://127.0.0.1:1", redis_ca_file="/nowhere/ca.pem")
+
+
+@pytest.mark.skipif(not HAS_OPENSSL, reason="no openssl to make certificates with")
+@pytest.mark.parametrize("more", [{}, {"redis_cluster": "on"}, {"redis_sentinel_name": "queue"}])
+def test_files_that_are_just_being_renewed_are_waited_for(tmp_path: Path, more: dict[str, str]) -> None:
+    ca = authority(tmp_path)
+    settings = RedisSettings(  # type: ignore[arg-type]
+        redis_url="rediss://127.0.0.1:1", redis_ca_file=str(ca.certificate), **more
+    )
+    worker = QueueWorker(settings, "t")
+    assert worker.broker.take(1, 0.1) == []
+    ca.certificate.unlink()
+    assert worker.broker.take(1, 0.1) == []
+    worker.broker.close()
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,6 @@ DENIED: dict[Role, list[str]] = {
         "XLEN {replies}",
         "XLEN {dead}",
         "INFO",
-        "TIME",
         "SCAN 0",
     ],
 }

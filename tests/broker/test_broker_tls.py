@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from broker import BrokerUnavailable, EmbeddedServer, GatewayBroker, GatewayLimits, Row
-from broker.connection import sync_client
+from broker.connection import check_files
 from siglip_settings import RedisSettings
 from tests.broker.waiting import until
 from tests.support.certificates import HAS_OPENSSL, Pair, authority, signed
@@ -137,7 +137,7 @@ def test_files_that_cannot_be_used_are_named(ours: Pair, tmp_path: Path, broken:
     else:
         tls = {"redis_cert_file": str(pair.certificate), "redis_key_file": str(ours.key)}
     with pytest.raises(BrokerUnavailable, match=r"cannot use Redis over TLS with /.*: ") as refused:
-        sync_client(RedisSettings(redis_url="rediss://127.0.0.1:1", **tls))
+        check_files(RedisSettings(redis_url="rediss://127.0.0.1:1", **tls))
     assert "\n" not in str(refused.value)
 
 

@@ -38,6 +38,13 @@ def test_the_lines_make_users_that_doctor_knows(capsys: Captured, embedded: Embe
         connection.execute_command("ACL", "DELUSER", *(f"siglip-{role}" for role in ROLES))
 
 
+@pytest.mark.parametrize("hosts", ["127.0.0.1:1,127.0.0.1:2", "127.0.0.1:none"])
+def test_doctor_takes_every_url(capsys: Captured, hosts: str) -> None:
+    found = findings(capsys, f"rediss://me:secret@{hosts}", "--redis-cluster", "on")
+    level, text = found["queue"]
+    assert level == "problem" and "secret" not in text
+
+
 def test_doctor_knows_the_same_roles() -> None:
     (option,) = [each for each in doctor.params if each.name == "role"]
     assert tuple(option.type.choices) == ROLES  # type: ignore[attr-defined]

@@ -18,6 +18,7 @@ from siglip_metrics import Page, PageError, new_registry
 from tests.cli.service import Service, serving
 from tests.support.certificates import HAS_OPENSSL, Pair, authority, signed
 from tests.support.pages import Samples, get, scraped, total
+from workers.metrics import EVENTS
 
 MONITORING = Path("deploy/monitoring")
 # What Prometheus itself adds to each sample.
@@ -84,6 +85,10 @@ def test_what_was_done_is_counted(pages: Samples) -> None:
     assert total(pages, "siglip_device_memory_bytes") > 1e8
     assert total(pages, "siglip_in_flight_rows") == 0
     assert {labels["model"] for labels, _ in pages["siglip_build_info"]} == {"tiny"}
+
+
+def test_events_of_workers_are_those_that_are_named(pages: Samples) -> None:
+    assert {labels["event"] for labels, _ in pages["siglip_worker_events_total"]} == set(EVENTS)
 
 
 def test_the_end_of_the_certificate_is_shown(pages: Samples) -> None:
