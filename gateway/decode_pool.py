@@ -20,9 +20,8 @@ from siglip_model.image_processing import ImageError
 
 log = logging.getLogger(__name__)
 
-# Images handed to the threads beside those in work: enough that no thread idles, few enough that a
-# cancelled call leaves nothing behind.
-_WAITING_PER_THREAD = 1
+# Where images take less, one more waits behind each thread, so that none idles. Slow ones delay others there.
+_QUICK_S = 0.02
 # An image of no bytes costs as much as one more of these.
 _BYTES_OF_A_START = 8 * 1024
 # Of what was seen earlier, at each image: about the last fifty count.
@@ -49,10 +48,10 @@ class DecodePool:
         self._thread_count = threads
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._line = Line[_Picture](turn_rows=1)
-        self._slots = threads * (1 + _WAITING_PER_THREAD)
+        self._begun = 0
         # Of the calls in work, by caller; and what was measured.
         self._bytes_of: Counter[str] = Counter()
-        self._seconds = self._decoded_bytes = 0.0
+        self._seconds = self._decoded_bytes = self._pictures = 0.0
 
     async def decode_all(
         self, images: Sequence[bytes], caller: str = "", left_s: float = math.inf
@@ -117,20 +116,22 @@ class DecodePool:
 
     def _fill(self) -> None:
         """Hands pictures to the threads. One that is begun keeps its slot to its end, whoever leaves."""
-        while self._slots and (picture := self._line.pop()):
-            self._slots -= 1
+        quick = self._seconds < _QUICK_S * self._pictures
+        while self._begun < self._thread_count * (1 + quick) and (picture := self._line.pop()):
+            self._begun += 1
             loop = asyncio.get_running_loop()
             begun = loop.run_in_executor(self._threads, self._timed, picture.image)
             begun.add_done_callback(partial(self._ended, picture))
 
     def _ended(self, picture: _Picture, begun: "asyncio.Future[tuple[Row, float]]") -> None:
-        self._slots += 1
+        self._begun -= 1
         if begun.cancelled():  # the pool is closing
             picture.done.cancel()
             return
         row, seconds = begun.result()
         self._seconds = self._seconds * _FORGETTING + seconds
         self._decoded_bytes = self._decoded_bytes * _FORGETTING + _cost(picture.image)
+        self._pictures = self._pictures * _FORGETTING + 1
         if not picture.done.done():
             picture.done.set_result(row)
         self._fill()

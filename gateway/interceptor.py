@@ -16,9 +16,11 @@ from google.protobuf.message import DecodeError
 from broker import JOB_CLASSES, JobClass, QueueFull
 from gateway import traces
 from gateway.access import KEY, Access, Caller
+from gateway.arrivals import Arrivals
 from gateway.call import Call, request_id_from
 from gateway.deadlines import Deadlines, given_up_in_time
 from gateway.errors import InvalidRequest, Overloaded, Stopping, TimeIsUp, Violation, shown
+from gateway.memory import Trimmer
 from gateway.metrics import HowEnded, Metrics
 from gateway.status import REQUEST_ID_KEY, Failure, failure_of, trailers
 
@@ -44,12 +46,19 @@ _SERVER_SIDE = {
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
     def __init__(
-        self, deadlines: Deadlines, access: Access, metrics: Metrics, traces: "Traces | None" = None
+        self,
+        deadlines: Deadlines,
+        access: Access,
+        arrivals: Arrivals,
+        metrics: Metrics,
+        traces: "Traces | None" = None,
     ) -> None:
         self._deadlines = deadlines
         self._access = access
+        self._arrivals = arrivals
         self._metrics = metrics
         self._traces = traces
+        self._trimmer = Trimmer()
         self._wrapped: dict[str, Handler] = {}
         self._running = 0
         self._all_done = asyncio.Event()
@@ -90,6 +99,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             # A client's own shorter deadline cancels this task without our help.
             own = asyncio.timeout(call.own_s)
             self._running += 1
+            body: Any = b""
             try:
                 if self._stopping:
                     raise Stopping
@@ -98,7 +108,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     traces.begin(self._traces, call, metadata)
                 call.job_class = _job_class(metadata.get(PRIORITY_KEY, "interactive"))
                 async with own:
-                    body = await context.read()
+                    with self._arrivals.one(call.caller.name):
+                        body = await context.read()
                     reply: bytes = write(await run(_parsed(parse, body), call))
             except asyncio.CancelledError:
                 in_time = given_up_in_time(call.deadline - call.started, call.left_s())
@@ -108,6 +119,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 told = TimeIsUp(call.own_s) if own.expired() else error
                 await self._refuse(told, call, context)
             finally:
+                self._trimmer.after(len(body) if isinstance(body, bytes) else 0)
                 self._running -= 1
                 if self._stopping and not self._running:
                     self._all_done.set()

@@ -63,6 +63,7 @@ WALLS = (
     "in_flight_rows",
     "in_flight_bytes",
     "fair_share",
+    "slow_messages",
     "token_bound",
     "queue_entries",
     "queue_memory",

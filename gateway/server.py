@@ -18,6 +18,7 @@ from broker import BrokerError, GatewayEnd, GatewayLimits, connect_gateway, mode
 from gateway import traces
 from gateway.access import Access
 from gateway.admission import Admission
+from gateway.arrivals import Arrivals
 from gateway.canary import Canary
 from gateway.deadlines import Deadlines
 from gateway.decode_pool import DecodePool
@@ -150,7 +151,7 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
     canaries = _canaries(settings, model, broker)
     health = Health(broker, settings.served_towers, _needs(settings), canaries)
     registry.register(StateCollector(parts.admission, broker, health, certificates))
-    calls = CallInterceptor(deadlines, access, metrics, spans)
+    calls = CallInterceptor(deadlines, access, Arrivals(settings.max_slow_messages), metrics, spans)
     server = _server(settings, parts, calls, health)
     try:
         port = bind(server, settings.listen, encryption)

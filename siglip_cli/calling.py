@@ -1,6 +1,5 @@
 """Calls the service for any number of items, a block at a time, so that memory stays small."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,8 +38,6 @@ class Item(Generic[Answer]):
 
 def open_client(settings: ClientSettings, **options: Any) -> "Client":
     """A client, which has not called yet. Raises CommandError for settings that cannot work."""
-    # The C core writes lines of its own to stderr; every failure is raised as well.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from siglip_client import Client
 
     if not settings.address.isprintable():  # gRPC would raise, or try to reach it

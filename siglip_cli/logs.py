@@ -59,3 +59,5 @@ def start_logging(log_format: str, log_level: str, process: str) -> None:
     text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
     handler.setFormatter(TextLines(process) if text else JsonLines(process))
     logging.basicConfig(level=log_level.upper(), handlers=[handler], force=True)
+    # It writes out what it cannot read of a stranger's headers, tokens among them.
+    logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL)

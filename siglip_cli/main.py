@@ -109,6 +109,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
+    # gRPC's C core writes lines of its own to stderr, about what strangers send too. Failures are raised.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.exit(run(sys.argv[1:]))
 
 

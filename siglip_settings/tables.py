@@ -148,6 +148,9 @@ class GatewaySettings(ModelSettings, RedisSettings, ProcessSettings):
         "(WebP: 16) in each decoding process.",
     )
     max_message_bytes: int = setting(32 * MIB, unit="bytes", minimum=1024, help="One request message.")
+    max_slow_messages: int = setting(
+        32, unit="messages", minimum=1, help="Request messages that take longer than 0.25 s to arrive."
+    )
     max_reply_bytes: int = setting(
         4 * MIB, unit="bytes", minimum=1024, help="One Classify reply; stock clients accept 4 MiB."
     )

@@ -267,11 +267,25 @@ async def test_a_cancelled_picture_keeps_its_slot_until_it_is_decoded() -> None:
         await asyncio.sleep(0)
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
-    assert pool._threads._work_queue.qsize() <= 1 and not len(pool._line)
+    assert pool._threads._work_queue.qsize() == 0 and not len(pool._line)
     decode.release.set()
     assert await pool.decode_all([b"last"]) == [b"last"]
     pool.close()
-    assert decode.begun == [b"0", b"1", b"last"]
+    assert decode.begun == [b"0", b"last"]
+
+
+async def test_only_quick_pictures_are_handed_ahead() -> None:
+    pool = DecodePool(lambda image: image, threads=1)
+    assert not pool._seconds
+    await pool.decode_all([b"quick"] * 20)
+    decode = pool._decode = Decoder()
+    calls = [asyncio.ensure_future(pool.decode_all([b"%d" % number])) for number in range(5)]
+    await until(lambda: decode.begun == [b"0"])
+    assert pool._begun == 2
+    pool._seconds = 1.0 * pool._pictures
+    decode.release.set()
+    await asyncio.gather(*calls)
+    pool.close()
 
 
 async def test_a_decoder_that_breaks_fails_one_image(caplog: pytest.LogCaptureFixture) -> None:
