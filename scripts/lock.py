@@ -23,6 +23,9 @@ CUDA = re.compile(r"torch|triton|nvidia-.*|cuda-.*")
 # By pyproject.toml nothing else is asked for.
 ALWAYS = "sys_platform == 'linux'"
 
+# Extras that a setting of every process asks for.
+ALSO = ("traces",)
+
 INSTALL = "pip install --require-hashes"
 HEADERS = {
     "gateway.txt": f"# A gateway on Linux. {INSTALL} -r gateway.txt\n",
@@ -67,8 +70,9 @@ def lock(root: Path, torch_wheel: Path | None) -> None:
 
 
 def compiled(root: Path, extra: str) -> Blocks:
+    extras = [word for name in (extra, *ALSO) for word in ("--extra", name)]
     command = [
-        *(str(Path(sys.executable).parent / "uv"), "pip", "compile", "pyproject.toml", "--extra", extra),
+        *(str(Path(sys.executable).parent / "uv"), "pip", "compile", "pyproject.toml", *extras),
         *("--constraint", "constraints.txt", "--universal", "--generate-hashes"),
         *("--no-header", "--no-annotate", "--quiet"),
     ]
@@ -99,14 +103,15 @@ def stale(root: Path) -> Iterator[str]:
     for extra in ("gateway", "worker"):
         for torch in ("torch-cuda.txt", "torch-cpu.txt"):
             have = versions({**locked[f"{extra}.txt"], **(locked[torch] if extra == "worker" else {})})
-            yield from missing(root, extra, have)
+            for name in (extra, *ALSO):
+                yield from missing(root, name, f"{extra}.txt", have)
 
 
-def missing(root: Path, extra: str, have: dict[str, str]) -> Iterator[str]:
+def missing(root: Path, extra: str, file: str, have: dict[str, str]) -> Iterator[str]:
     for requirement in required(root, extra):
         version = have.get(canonicalize_name(requirement.name))
         if version is None or not requirement.specifier.contains(version):
-            yield f"{extra}.txt: {requirement} is not there" + (f", but {version}" if version else "")
+            yield f"{file}: {requirement} is not there" + (f", but {version}" if version else "")
 
 
 def required(root: Path, extra: str) -> Iterator[Requirement]:
