@@ -114,7 +114,7 @@ fuzz: $(VENV)/.installed-dev  ## Hostile bytes for everything that reads bytes o
 SOAK_MINUTES ?= 10
 export SOAK_MINUTES
 faults: $(VENV)/.installed-dev  ## Each fault that a queue can have, on Valkey and Redis, as a table; SOAK_MINUTES=10
-	@env -u SIGLIP_MODEL $(BIN)/python -m pytest -p tests.faults.table -m fault $(ARGS)
+	@env -u SIGLIP_MODEL $(BIN)/python -m pytest -p tests.faults.table --tb=native -m fault $(ARGS)
 
 MINUTES ?= 10
 SEED ?= 1

@@ -14,6 +14,8 @@ from tests.support.valkey import looking, wait_until
 MINUTES = float(os.environ.get("SOAK_MINUTES", "0.5"))
 # Allocators settle; what leaks a little with each call grows by far more.
 GROWTH_BYTES = 40 * 1024 * 1024
+# Of calls that get 3 ms: they run out of it, or are refused as too late.
+HOPELESS = {"DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -28,7 +30,7 @@ def test_nothing_grows(own_server: EmbeddedServer, tmp_path: Path) -> None:
             before = {part.name: memory_bytes(part) for part in fleet.parts}
             time.sleep(60 * MINUTES * 3 / 4)
             after = {part.name: memory_bytes(part) for part in fleet.parts}
-        assert (book.bad, set(book.errors) - {"DEADLINE_EXCEEDED"}) == (0, set()), book
+        assert (book.bad, set(book.errors) - HOPELESS) == (0, set()), book
         assert book.right > 100 * MINUTES
         wait_until(lambda: not fleet.left_overs())
         assert held(fleet)[0] == keys
