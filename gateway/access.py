@@ -100,9 +100,7 @@ def read_tokens(file: Path) -> list[Token]:
     if not isinstance(tokens, dict):
         raise ValueError("tokens must be tables: [tokens.NAME]")
     if not tokens:
-        raise ValueError(
-            "there is no token in it, so nobody could call; 'siglip token new NAME' makes entries"
-        )
+        raise ValueError("there is no token in it; 'siglip token new NAME' makes entries")
     found = [_token(name, values) for name, values in tokens.items()]
     _refuse_twins(found)
     return found
@@ -114,9 +112,7 @@ def _refuse_twins(tokens: list[Token]) -> None:
     for token in tokens:
         name = token.caller.name
         if (other := names.setdefault(token.digest, name)) != name:
-            raise ValueError(
-                f"[tokens.{other}] and [tokens.{name}] have the same sha256: make one of them anew"
-            )
+            raise ValueError(f"[tokens.{other}] and [tokens.{name}] have the same sha256: renew one")
 
 
 def _token(name: str, values: Any) -> Token:

@@ -242,10 +242,8 @@ def replace(used: Pair, by: Pair) -> None:
 async def test_an_expired_certificate_is_told_and_replaces_no_good_one(
     tmp_path: Path, authority: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
-    good, ended = (
-        certificates.signed(authority, tmp_path, name, days=days)
-        for name, days in (("good", 2), ("ended", -1))
-    )
+    good = certificates.signed(authority, tmp_path, "good")
+    ended = certificates.signed(authority, tmp_path, "ended", days=-1)
     used = Pair(tmp_path / "used.pem", tmp_path / "used.key")
     served = Certificates(used.certificate, used.key, None)
     replace(used, ended)
