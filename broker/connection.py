@@ -23,7 +23,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from broker.asked_places import WrongServer
-from broker.errors import BrokerUnavailable, UnsuitableServer
+from broker.errors import BrokerUnavailable, UnsuitableServer, UnusableSettings
 from broker.jobs import RedisUrls
 from broker.placed import (
     AsyncPlacedConnection,
@@ -47,6 +47,7 @@ HOPELESS = (AuthenticationError, AuthorizationError, NoPermissionError, WrongSer
 UNUSABLE = (ValueError, TypeError, redis.RedisError)
 IN_CLUSTER = "this is a node of a cluster: set --redis-cluster on"
 AWAY = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, MasterDownError, ReadOnlyError, OSError)
+_NO_OR_A_NUMBER = re.compile(r"/?|/\d+/?", re.ASCII)
 _IN_PIPELINE = re.compile(r"^Command # \d+ \((\w+).*\) of pipeline caused error: ", re.DOTALL)
 
 
@@ -109,6 +110,8 @@ def urls(settings: RedisUrls) -> list[str]:
     login, at, place = rest.rpartition("@")
     if scheme == "unix" or any(sign in login for sign in "/?#"):
         return [url]
+    if scheme in ("redis", "rediss") and not _NO_OR_A_NUMBER.fullmatch(re.sub("[?#].*|^[^/?#]*", "", place)):
+        raise ValueError("what follows host and port must be the number of a database")
     hosts = re.split("[/?#]", place)[0]
     tail = place.removeprefix(hosts)
     return [f"{scheme}{mark}{login}{at}{host.strip()}{tail}" for host in hosts.split(",")]
@@ -119,15 +122,15 @@ def _try_options(pool: Any) -> None:
     pool.connection_class(**pool.connection_kwargs)
 
 
-def unusable(settings: RedisUrls, error: Exception) -> BrokerUnavailable:
+def unusable(settings: RedisUrls, error: Exception) -> UnusableSettings:
     # Of a ValueError what is quoted is left out: it can be a piece of the password, taken for a port.
     text = re.sub("['\"].*['\"]", "(not shown)", str(error)) if isinstance(error, ValueError) else str(error)
-    return BrokerUnavailable(f"cannot use the Redis URL {shown_url(settings)}: {' '.join(text.split())}")
+    return UnusableSettings(f"cannot use the Redis URL {shown_url(settings)}: {' '.join(text.split())}")
 
 
 def _url(settings: RedisUrls) -> str:
     if not settings.redis_url:
-        raise BrokerUnavailable("no Redis URL given: set SIGLIP_REDIS_URL or --redis-url")
+        raise UnusableSettings("no Redis URL given: set SIGLIP_REDIS_URL or --redis-url")
     return settings.redis_url
 
 
@@ -150,7 +153,7 @@ def connection_options(settings: RedisUrls) -> dict[str, Any]:
 
 
 def check_files(settings: RedisUrls) -> None:
-    """BrokerUnavailable for TLS files that cannot be used: redis-py does not say which is wrong.
+    """UnusableSettings for TLS files that cannot be used: redis-py does not say which is wrong.
 
     For the start alone. Later they may be renewed just when they are read, and that passes.
     """
@@ -160,7 +163,7 @@ def check_files(settings: RedisUrls) -> None:
     given = [file for file in (authority, certificate, key) if file is not None]
     for file in given:
         if not Path(file).is_file():
-            raise BrokerUnavailable(f"cannot use Redis over TLS: there is no file {file}")
+            raise UnusableSettings(f"cannot use Redis over TLS: there is no file {file}")
     context = ssl.create_default_context()
     try:
         if authority:
@@ -168,7 +171,7 @@ def check_files(settings: RedisUrls) -> None:
         if certificate:
             context.load_cert_chain(certificate, key, password="")
     except (OSError, ValueError) as error:
-        raise BrokerUnavailable(f"cannot use Redis over TLS with {', '.join(given)}: {error}") from None
+        raise UnusableSettings(f"cannot use Redis over TLS with {', '.join(given)}: {error}") from None
 
 
 def shown_url(settings: RedisUrls) -> str:
@@ -184,10 +187,15 @@ def shown_url(settings: RedisUrls) -> str:
 
 def unavailable(settings: RedisUrls, error: BaseException) -> BrokerUnavailable:
     """One line that names the server and what went wrong."""
-    # The alert that says why is often lost with the connection.
-    refused = "reset by peer" in str(error) and _speaks_tls(settings)
-    hint = "; perhaps it wants a certificate of ours, or another one (--redis-cert-file)" if refused else ""
+    hint = _tls_hint(str(error)) if _speaks_tls(settings) else ""
     return BrokerUnavailable(f"Redis at {shown_url(settings)}: {reason_of(error)}{hint}")
+
+
+def _tls_hint(text: str) -> str:
+    if "reset by peer" in text:  # the alert that says why is often lost with the connection
+        return "; perhaps it wants a certificate of ours, or another one (--redis-cert-file)"
+    # A server in clear takes the greeting of TLS for a command that has not ended, and waits for the rest.
+    return "; if it speaks no TLS: redis://" if "Timeout connecting" in text else ""
 
 
 def _speaks_tls(settings: RedisUrls) -> bool:

@@ -6,6 +6,7 @@ BrokerError
 ├── NoWorkers            nobody has computed this tower for a while
 ├── DeadlineExceeded     the time given ran out
 ├── BrokerUnavailable    Redis cannot be reached, or refuses us
+│   └── UnusableSettings no URL, or a URL or files that nothing can be done with
 ├── UnsuitableServer     Redis answers, but is too old or may evict queued work
 └── FingerprintMismatch  gateway and worker were started with different weights
 """
@@ -45,6 +46,10 @@ class DeadlineExceeded(BrokerError):
 
 class BrokerUnavailable(BrokerError):
     """Redis cannot be reached, or refuses this user. The message names the URL without its password."""
+
+
+class UnusableSettings(BrokerUnavailable):
+    """No server is at fault: what is said of it cannot be used, and trying again does not help."""
 
 
 class UnsuitableServer(BrokerError):

@@ -9,7 +9,7 @@ from redis.retry import Retry
 
 from broker.asked_places import ClusterPlace, SentinelPlace
 from broker.connection import UNUSABLE, connection_options, parse_node, unusable, urls
-from broker.errors import BrokerUnavailable
+from broker.errors import UnusableSettings
 from broker.jobs import RedisUrls
 from broker.places import Address, Place
 
@@ -28,7 +28,7 @@ def place_of(settings: RedisUrls, key: str) -> Place | None:
     if not name and not is_clustered(settings):
         return None
     if name and is_clustered(settings):
-        raise BrokerUnavailable("set either --redis-sentinel-name or --redis-cluster on, not both")
+        raise UnusableSettings("set either --redis-sentinel-name or --redis-cluster on, not both")
     nodes, dial = seeds(settings), partial(_connection, settings)
     return SentinelPlace(nodes, dial, name) if name else ClusterPlace(nodes, dial, key)
 

@@ -1,11 +1,11 @@
 """The servers of all queues: the only one, the one that Sentinels name, or the primaries of a cluster."""
 
 import redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from broker.asked_places import ClusterPlace
 from broker.connection import check_files, sync_client, unavailable
-from broker.errors import BrokerError
+from broker.errors import BrokerError, BrokerUnavailable
 from broker.finding import is_clustered, place_of
 from broker.jobs import RedisUrls
 from broker.keys import Keys
@@ -45,7 +45,12 @@ class Servers:
 
     def explained(self, error: BaseException) -> BrokerError:
         """One line that names the URL."""
-        return error if isinstance(error, BrokerError) else unavailable(self._settings, error)
+        if isinstance(error, BrokerError):
+            return error
+        found = unavailable(self._settings, error)
+        if isinstance(error, NoPermissionError):
+            return BrokerUnavailable(f"{found}; this needs the operator's user ('siglip acl operator')")
+        return found
 
     def _place_of(self, keys: Keys) -> Place | None:
         """By a key that an operator may ask about."""

@@ -99,7 +99,20 @@ def read_tokens(file: Path) -> list[Token]:
     tokens = tables.get("tokens", {})
     if not isinstance(tokens, dict):
         raise ValueError("tokens must be tables: [tokens.NAME]")
-    return [_token(name, values) for name, values in tokens.items()]
+    if not tokens:
+        raise ValueError("there is no token in it; 'siglip token new NAME' makes entries")
+    found = [_token(name, values) for name, values in tokens.items()]
+    _refuse_twins(found)
+    return found
+
+
+def _refuse_twins(tokens: list[Token]) -> None:
+    """Raises ValueError: of two names for one token only the first would ever be seen."""
+    names: dict[str, str] = {}
+    for token in tokens:
+        name = token.caller.name
+        if (other := names.setdefault(token.digest, name)) != name:
+            raise ValueError(f"[tokens.{other}] and [tokens.{name}] have the same sha256: renew one")
 
 
 def _token(name: str, values: Any) -> Token:

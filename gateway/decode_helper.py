@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from gateway.decoding import FAILED, PIXELS, READY, REFUSED, DecoderSettings, receive
@@ -29,7 +30,8 @@ def main(fd: int, settings: DecoderSettings) -> None:
     silence_libtiff()
     limit_memory(settings.max_memory_bytes)
     limits = ImageLimits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
-    with socket.socket(fileno=fd) as gateway:
+    # A gateway that stops may leave unread what was answered: no error of this process.
+    with suppress(ConnectionError), socket.socket(fileno=fd) as gateway:
         gateway.sendall(READY)
         while length := receive(gateway, 8):
             kind, answer = answer_to(receive(gateway, *struct.unpack("<Q", length)), limits, settings)

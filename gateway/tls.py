@@ -2,6 +2,7 @@
 
 import logging
 import ssl
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,9 +55,12 @@ class Certificates:
         """Raises StartError."""
         self._stamp = self._look()
         try:
-            return self._read()
+            found, self.expires_s = self._read()
         except (OSError, ssl.SSLError, ValueError) as error:
             raise StartError(f"cannot serve TLS: {self._reason(error)}") from error
+        if self.expires_s <= time.time():
+            log.warning("%s %s: clients refuse it; renew it", self.certificate, _ended(self.expires_s))
+        return found
 
     def changed(self) -> grpc.ServerCertificateConfiguration | None:
         """Asked by gRPC at every new connection. The old files stay where new ones do not fit; told once."""
@@ -65,23 +69,29 @@ class Certificates:
             return None
         self._stamp = stamp
         try:
-            new = self._read()
+            new, ends_s = self._read()
+            if ends_s <= time.time() < self.expires_s:
+                raise ValueError(f"the new one {_ended(ends_s)}")
         except (OSError, ssl.SSLError, ValueError) as error:
             log.error("the new certificate is not taken, the old one stays: %s", self._reason(error))
             return None
+        self.expires_s = ends_s
         log.info("the certificate in %s has changed and is taken", self.certificate)
         return new
 
-    def _read(self) -> grpc.ServerCertificateConfiguration:
-        """gRPC takes anything and then fails at every handshake, so the files are tried here first."""
+    def _read(self) -> tuple[grpc.ServerCertificateConfiguration, float]:
+        """The files, and when the certificate ends.
+
+        gRPC takes anything and then fails at every handshake, so the files are tried here first.
+        """
         probe = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         probe.load_cert_chain(self.certificate, self.key, password="")
         if self.authority:
             probe.load_verify_locations(self.authority)
-        self.expires_s = expires_s(self.certificate)
+        ends_s = expires_s(self.certificate)
         chain, key = self.certificate.read_bytes(), self.key.read_bytes()
         authority = self.authority.read_bytes() if self.authority else None
-        return grpc.ssl_server_certificate_configuration([(key, chain)], root_certificates=authority)
+        return grpc.ssl_server_certificate_configuration([(key, chain)], root_certificates=authority), ends_s
 
     def _look(self) -> Stamp:
         return tuple(_stamp_of(path) for path in (self.certificate, self.key, self.authority) if path)
@@ -94,6 +104,10 @@ class Certificates:
             return f"{self.key} is not the key of {self.certificate}"
         names = ", ".join(str(path) for path in (self.certificate, self.key, self.authority) if path)
         return f"{names}: {str(error) or type(error).__name__}"
+
+
+def _ended(ends_s: float) -> str:
+    return f"ended on {time.strftime('%Y-%m-%d', time.gmtime(ends_s))}"
 
 
 def _stamp_of(path: Path) -> tuple[int, int, int]:

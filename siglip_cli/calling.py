@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from siglip_cli import exit_codes, images
 from siglip_cli.errors import CommandError
+from siglip_cli.refusals import tls_remedy
 from siglip_settings import ClientSettings
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def open_client(settings: ClientSettings, **options: Any) -> "Client":
         return Client(settings.address, timeout_s=settings.timeout_s, **_access(settings), **options)
     except OSError as error:
         raise CommandError(f"cannot use TLS: {error.filename}: {error.strerror}") from error
-    except ValueError as error:  # a token that would travel in clear
+    except ValueError as error:  # a token that would travel in clear, a file that holds no certificate
         raise CommandError(str(error)) from error
 
 
@@ -60,9 +61,8 @@ def connected(settings: ClientSettings) -> Iterator["Client"]:
         with opened as client:
             yield client
     except Unavailable as error:
-        hint = "start it with 'siglip serve', or give its --address (SIGLIP_ADDRESS)"
-        if "Socket closed" in str(error):
-            hint = "if it speaks TLS, give --ca-file or --tls on"
+        start = "start it with 'siglip serve', or give its --address (SIGLIP_ADDRESS)"
+        hint = tls_remedy(error, settings) or start
         message = f"the service at {settings.address} is not available ({error}); {hint}"
         raise CommandError(message, exit_codes.UNAVAILABLE) from error
     except Unauthenticated as error:

@@ -16,6 +16,7 @@ _KNOWN = (
     ("gateway.errors", "StartError", exit_codes.USAGE),
     ("workers.errors", "SetupError", exit_codes.USAGE),
     ("workers.errors", "WorkerError", exit_codes.UNAVAILABLE),
+    ("broker.errors", "UnusableSettings", exit_codes.USAGE),
     ("broker.errors", "BrokerError", exit_codes.UNAVAILABLE),
 )
 

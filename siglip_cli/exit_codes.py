@@ -8,6 +8,8 @@ UNAVAILABLE = 3
 """The service could not be reached, or the call failed."""
 INTERRUPTED = 130
 """Stopped by a signal, as shells report Ctrl-C."""
+READER_LEFT = 141
+"""Who read the output has gone, as shells report SIGPIPE."""
 DEFECT = 70
 """An error that this program did not foresee (sysexits EX_SOFTWARE)."""
 

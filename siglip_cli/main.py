@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -58,6 +59,14 @@ class InOrder(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """A reader that leaves is no error, and no exit code of click's either."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _drop_output()
+            return exit_codes.READER_LEFT
 
 
 def _version(context: click.Context, option: click.Parameter, asked: bool) -> None:

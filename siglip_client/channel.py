@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import uuid
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -62,18 +63,30 @@ class Access:
     token: str | None = None
 
     def credentials(self, address: str) -> grpc.ChannelCredentials | None:
-        """None: in clear. Raises OSError for a file, ValueError for a token that others could read."""
+        """None: in clear. Raises OSError for a file, ValueError for what cannot be used as it is."""
         if not (self.tls or self.ca_file or self.cert_file):
             if self.token and not _is_local(address):
                 raise ValueError(f"the token would travel in clear to {address}: set tls or ca_file")
             return None
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("give both cert_file and key_file, or neither")
-        return grpc.ssl_channel_credentials(_read(self.ca_file), _read(self.key_file), _read(self.cert_file))
+        authority = _read(self.ca_file)
+        if authority is not None and not _has_certificate(authority):
+            raise ValueError(f"there is no certificate in {self.ca_file}: give the PEM file of an authority")
+        return grpc.ssl_channel_credentials(authority, _read(self.key_file), _read(self.cert_file))
 
 
 def _read(file: str | Path | None) -> bytes | None:
     return None if file is None else Path(file).read_bytes()
+
+
+def _has_certificate(pem: bytes) -> bool:
+    """gRPC takes anything, and then every call waits for its whole time."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem.decode("ascii", "ignore"))
+    except (ssl.SSLError, ValueError):
+        return False
+    return True
 
 
 def _is_local(address: str) -> bool:

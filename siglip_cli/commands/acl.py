@@ -37,6 +37,7 @@ def acl(roles: tuple[str, ...], password_sha256: str | None, form: str) -> int:
     """
     from broker import ROLES, rules_of
 
+    roles = tuple(dict.fromkeys(roles))  # each once
     if unknown := [role for role in roles if role not in ROLES]:
         raise CommandError(f"ROLE is {unknown[0]!r}; allowed: {', '.join(ROLES)}")
     if password_sha256 is not None:

@@ -23,7 +23,7 @@ def check_permissions(denied: Denied, role: Role | None) -> Finding:
     fitting = may_be(denied)
     asked = role or (fitting[0] if fitting else _nearest(denied))
     if needed := _needed(denied[asked]):
-        text = f"this user lacks for a {asked}: {', '.join(map(str, needed))}"
+        text = f"this user lacks for {_named(asked)}: {', '.join(map(str, needed))}"
         return Finding("problem", "permissions", text, f"'siglip acl {asked}' prints the rules")
     if Permission("info") in denied[asked]:
         return Finding(
@@ -33,6 +33,10 @@ def check_permissions(denied: Denied, role: Role | None) -> Finding:
             "allow it: without it eviction and a server that is too old go unnoticed",
         )
     return Finding("ok", "permissions", f"enough for: {', '.join(fitting)}")
+
+
+def _named(role: Role) -> str:
+    return f"an {role}" if role == "operator" else f"a {role}"
 
 
 def _matters(permission: Permission, settings: RedisSettings) -> bool:

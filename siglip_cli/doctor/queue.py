@@ -4,15 +4,31 @@ from collections.abc import Collection, Iterator
 from contextlib import closing
 
 from broker import BrokerError, ModelView, Permission, QueueView, Role, ServerView, TowerView
-from broker.connection import check_server
+from broker.connection import IN_CLUSTER, check_server
+from broker.errors import UnusableSettings
 from siglip_cli.doctor.findings import Finding
 from siglip_cli.doctor.permissions import check_permissions, denied_by_role, may_be
 from siglip_settings import RedisSettings, Tower
 
-FULL = 0.6  # of the server's memory: a gateway refuses work above it
+FULL = 0.99
+FILLING = 0.6  # of the server's memory: a gateway refuses work above it
 LATE_S = 10.0
 SLOW_S = 0.1
 CLOCK_S = 5.0
+LOGIN = "correct user or password in --redis-url (SIGLIP_REDIS_URL)"
+CERTIFICATE = "renew or correct the certificate, there or here (--redis-ca-file, --redis-cert-file)"
+# By what the error says.
+REMEDIES = {
+    "is no node of a cluster": "drop --redis-cluster on (SIGLIP_REDIS_CLUSTER), or name a cluster's nodes",
+    IN_CLUSTER: "SIGLIP_REDIS_CLUSTER=on, for gateways and workers too",
+    "is no Sentinel": "drop --redis-sentinel-name (SIGLIP_REDIS_SENTINEL_NAME), or name Sentinels in the URL",
+    "knows no primary": "correct --redis-sentinel-name (SIGLIP_REDIS_SENTINEL_NAME)",
+    "username-password": LOGIN,
+    "Authentication required": LOGIN,
+    "DB index": "correct the database's number in --redis-url (SIGLIP_REDIS_URL)",
+    "certificate": CERTIFICATE,
+    "unknown ca": CERTIFICATE,
+}
 
 
 def check_queue(
@@ -32,15 +48,30 @@ def check_queue(
                 return
             models = view.models()
     except BrokerError as error:
-        yield Finding(
-            "problem", "queue", str(error), "start the server, or correct --redis-url (SIGLIP_REDIS_URL)"
-        )
+        yield Finding("problem", "queue", str(error), _remedy(error))
         return
+    yield from check_shards(settings.redis_shards, models)
     if fingerprint:
         yield from _workers_of(name, fingerprint, towers, models)
     for model in models:
         for tower in model.towers:
             yield from check_tower(model, tower)
+
+
+def _remedy(error: BrokerError) -> str:
+    if isinstance(error, UnusableSettings):
+        return "correct it, or --redis-url (SIGLIP_REDIS_URL)"
+    found = (remedy for sign, remedy in REMEDIES.items() if sign in str(error))
+    return next(found, "start the server, or correct --redis-url (SIGLIP_REDIS_URL)")
+
+
+def check_shards(ours: int, models: list[ModelView]) -> Iterator[Finding]:
+    """Silent where nothing was said: one shard is the default, also of this command."""
+    for model in models:
+        if ours > 1 and model.gateways and model.shards != ours:
+            text = f"--redis-shards is {ours} here, but this queue has {model.shards}"
+            remedy = "give gateways and workers that start from here the same as the others"
+            yield Finding("warning", f"{', '.join(model.names) or model.tag} shards", text, remedy)
 
 
 def check_server_view(server: ServerView) -> Iterator[Finding]:
@@ -71,6 +102,8 @@ def _memory(server: ServerView) -> Finding:
         return Finding("warning", "memory", f"{used} used, no maxmemory", remedy)
     text = f"{used} of {server.max_memory_bytes >> 20:,} MiB used"
     if server.memory_bytes > FULL * server.max_memory_bytes:
+        return Finding("problem", "memory", text, "calls are refused now: add workers or memory")
+    if server.memory_bytes > FILLING * server.max_memory_bytes:
         return Finding("warning", "memory", text, "calls are refused soon: add workers or memory")
     return Finding("ok", "memory", text)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from siglip_cli.calling import open_client
 from siglip_cli.doctor.findings import Finding
 from siglip_cli.errors import CommandError
+from siglip_cli.refusals import diagnosis
 from siglip_settings import ClientSettings, Tower
 
 if TYPE_CHECKING:
@@ -29,19 +30,18 @@ def check_service(settings: ClientSettings, fingerprint: str) -> Findings:
         yield Finding("problem", "gateway", str(error), "correct how it is to be called")
         return BOTH
     with opened as client:
-        return (yield from _check_gateway(client, settings.address, fingerprint))
+        return (yield from _check_gateway(client, settings, fingerprint))
 
 
-def _check_gateway(client: "Client", address: str, fingerprint: str) -> Findings:
+def _check_gateway(client: "Client", settings: ClientSettings, fingerprint: str) -> Findings:
     from siglip_client import SiglipError
 
     try:
         model = client.get_model()
     except SiglipError as error:
-        text = f"nobody serves at {address}: {error}"
-        yield Finding("problem", "gateway", text, "start it, or correct --address (SIGLIP_ADDRESS)")
+        yield Finding("problem", "gateway", *diagnosis(error, settings))
         return BOTH
-    yield Finding("ok", "gateway", f"{address} serves {model.name!r}, {model.fingerprint}")
+    yield Finding("ok", "gateway", f"{settings.address} serves {model.name!r}, {model.fingerprint}")
     if fingerprint and fingerprint != model.fingerprint:
         text = f"the gateway's files differ from the local ones ({fingerprint})"
         yield Finding("warning", "gateway", text, "compare --model here and there")

@@ -37,6 +37,8 @@ async def gateway_to(url: str | None, **settings: str) -> GatewayBroker:
         ("redis://host:6379/0?foo=bar", r"cannot use the Redis URL redis://host:6379/0: .* argument 'foo'"),
         ("redis://host?protocol=9", "cannot use the Redis URL redis://host: protocol must be"),
         ("redis://host?db=secret", r"cannot use the Redis URL redis://host: Invalid value"),
+        ("redis://me:secret@host/abc?db=0", "redis://me@host/abc: .* must be the number of a database"),
+        ("redis://host/1/2", "redis://host/1/2: .* must be the number of a database"),
         (None, "no Redis URL given: set SIGLIP_REDIS_URL or --redis-url"),
     ],
 )

@@ -38,6 +38,17 @@ def test_the_lines_make_users_that_doctor_knows(capsys: Captured, embedded: Embe
         connection.execute_command("ACL", "DELUSER", *(f"siglip-{role}" for role in ROLES))
 
 
+@pytest.mark.parametrize("command", [["top", "--once", "--every-s", "0.1"], ["dead-letter", "list"]])
+def test_an_operators_command_asks_for_an_operator(
+    capsys: Captured, embedded: EmbeddedServer, command: list[str]
+) -> None:
+    set_user(embedded.url, "poor", rules_of("gateway"))
+    assert run([*command, "--redis-url", as_user(embedded.url, "poor")]) == 3
+    assert "this needs the operator's user ('siglip acl operator')" in capsys.readouterr().err
+    with looking(embedded.url) as connection:
+        connection.execute_command("ACL", "DELUSER", "poor")
+
+
 @pytest.mark.parametrize("hosts", ["127.0.0.1:1,127.0.0.1:2", "127.0.0.1:none"])
 def test_doctor_takes_every_url(capsys: Captured, hosts: str) -> None:
     found = findings(capsys, f"rediss://me:secret@{hosts}", "--redis-cluster", "on")
@@ -48,6 +59,11 @@ def test_doctor_takes_every_url(capsys: Captured, hosts: str) -> None:
 def test_doctor_knows_the_same_roles() -> None:
     (option,) = [each for each in doctor.params if each.name == "role"]
     assert tuple(option.type.choices) == ROLES  # type: ignore[attr-defined]
+
+
+def test_a_role_is_printed_once(capsys: Captured) -> None:
+    assert run(["acl", "worker", "gateway", "worker"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_nobody_gets_the_password_of_the_example(capsys: Captured, embedded: EmbeddedServer) -> None:
@@ -76,6 +92,7 @@ def test_the_lines_are_an_aclfile(capsys: Captured, tmp_path: Path) -> None:
     [
         ("gateway -info", [], ("warning", "enough for: gateway; but INFO is denied")),
         ("gateway -time", [], ("problem", "this user lacks for a gateway: TIME")),
+        ("operator -time", ["--role", "operator"], ("problem", "this user lacks for an operator: TIME")),
         ("gateway", ["--role", "scaler"], ("problem", "this user lacks for a scaler: PING")),
     ],
 )

@@ -376,6 +376,15 @@ def test_reader_that_leaves_is_no_error(service: Service) -> None:
     assert len(done.stdout.splitlines()) == 1
 
 
+def test_a_reader_that_has_left_already_is_one_exit_code() -> None:
+    """As a shell reports SIGPIPE."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as gone:
+        done = subprocess.run([*SIGLIP, "acl"], stdout=gone, stderr=subprocess.PIPE, env=clean_environ())
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 @pytest.mark.parametrize("command", [command.name for command in COMMANDS])
 def test_help_shows_examples_and_exit_codes(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert run([command, "--help"]) == 0

@@ -119,6 +119,20 @@ def test_remedies_are_told_to_people(capsys: Captured) -> None:
     assert "-> start it, or correct --address (SIGLIP_ADDRESS)" in out
 
 
+@pytest.mark.parametrize("command", ["top", "dead-letter list"])
+def test_no_url_is_wrong_usage(capsys: Captured, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.delenv("SIGLIP_REDIS_URL", raising=False)
+    assert run(command.split()) == 2
+    assert "no Redis URL given" in capsys.readouterr().err
+
+
+def test_other_shards_than_those_that_run(capsys: Captured, watched: Service, queue: EmbeddedServer) -> None:
+    place = ["--redis-url", queue.url, "--address", watched.address, "--redis-shards", "3"]
+    code, found = findings(capsys, *place)
+    assert code == 0
+    assert found["tiny shards"] == ("warning", "--redis-shards is 3 here, but this queue has 1")
+
+
 def test_top_once(capsys: Captured, watched: Service, queue: EmbeddedServer) -> None:
     """Work between two looks is shown as a rate."""
     assert siglip("embed-text", "a", "b", "c", "--address", watched.address).returncode == 0

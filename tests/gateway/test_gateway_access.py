@@ -24,6 +24,7 @@ from gateway.access import Access, Caller, peer_name, read_tokens
 from gateway.admission import Admission
 from gateway.errors import Overloaded, StartError, Unauthenticated
 from gateway.listen import is_local
+from gateway.tls import Certificates
 from siglip_client import AsyncClient, Unavailable
 from siglip_client import Overloaded as ClientOverloaded
 from siglip_client import Unauthenticated as Refused
@@ -98,6 +99,8 @@ async def test_tokens_are_read_again(
         await works(served, token=SECRET)
         tokens.write_text('[tokens]\nsearch = "x"\n')
         await works(served, token=SECRET)
+        tokens.write_text("")
+        await works(served, token=SECRET)
         tokens.write_text(entry("new", "fresh"))
         await works(served, token="fresh")
         async with client_of(served, token=SECRET) as client:
@@ -145,6 +148,8 @@ async def test_a_token_has_limits_of_its_own(start: Start, tokens: Path, text_wo
         (entry("a", "x", max_in_flight_rows=0), "max_in_flight_rows is 0"),
         (entry('"a b"', "x"), "a name is 1 to 64"),
         ("[", "Expected|Invalid|invalid"),
+        ("# none yet", "there is no token in it"),
+        (entry("a", "x") + entry("b", "x"), r"\[tokens\.a\] and \[tokens\.b\] have the same sha256"),
     ],
 )
 async def test_a_wrong_token_file_is_told(tmp_path: Path, text: str, message: str) -> None:
@@ -226,6 +231,28 @@ async def test_tls_and_a_new_certificate(
         assert await days_left(served) == 5
         with pytest.raises(Unavailable):
             await works(served, ca_file=authority.certificate, timeout_s=5)
+
+
+def replace(used: Pair, by: Pair) -> None:
+    shutil.copy(by.certificate, used.certificate)
+    shutil.copy(by.key, used.key)
+
+
+@NEEDS_OPENSSL
+async def test_an_expired_certificate_is_told_and_replaces_no_good_one(
+    tmp_path: Path, authority: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = certificates.signed(authority, tmp_path, "good")
+    ended = certificates.signed(authority, tmp_path, "ended", days=-1)
+    used = Pair(tmp_path / "used.pem", tmp_path / "used.key")
+    served = Certificates(used.certificate, used.key, None)
+    replace(used, ended)
+    served.first()
+    assert re.search(r"used\.pem ended on \d{4}-\d\d-\d\d: clients refuse it", caplog.text)
+    for pair, taken in ((good, True), (ended, False), (good, True)):
+        replace(used, pair)
+        assert (served.changed() is not None) == taken
+    assert "is not taken, the old one stays" in caplog.text
 
 
 @NEEDS_OPENSSL

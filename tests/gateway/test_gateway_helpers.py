@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import select
 import signal
 import struct
 import subprocess
@@ -235,6 +236,15 @@ def test_they_end_with_the_gateway(tmp_path: Path) -> None:
         assert alive(pid)
         parent.kill()
     wait_until(lambda: not alive(pid))
+
+
+def test_a_gateway_that_stops_early_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:
+    """What the helper wrote is never read: its end of the line is reset."""
+    helper = Helper.start(SETTINGS)
+    select.select([helper.connection], [], [], 30)
+    helper.connection.close()
+    assert helper.process.wait(30) == 0
+    assert capfd.readouterr().err == ""
 
 
 def test_only_decoders_of_the_list_are_ever_loaded() -> None:
