@@ -7,7 +7,7 @@ from siglip_settings import ClientSettings
 if TYPE_CHECKING:
     from siglip_client import SiglipError
 
-_OURS = "if it wants a certificate of ours, give --cert-file and --key-file"
+_OURS = "perhaps it wants a certificate of ours, or another one (--cert-file, --key-file)"
 # What OpenSSL says, as gRPC passes it on; a peer without TLS is no certificate's fault.
 _WITH_TLS = {
     "Invalid certificate verification context": "if it speaks no TLS, give neither --ca-file nor --tls on",

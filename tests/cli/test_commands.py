@@ -380,7 +380,7 @@ def test_a_reader_that_has_left_already_is_one_exit_code() -> None:
     """As a shell reports SIGPIPE."""
     reader, writer = os.pipe()
     os.close(reader)
-    with open(writer, "wb") as gone:
+    with os.fdopen(writer, "wb") as gone:
         done = subprocess.run([*SIGLIP, "acl"], stdout=gone, stderr=subprocess.PIPE, env=clean_environ())
     assert (done.returncode, done.stderr) == (141, b"")
 
