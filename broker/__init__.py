@@ -18,6 +18,7 @@ from broker.errors import (
     WouldBeLate,
 )
 from broker.gateway import GatewayBroker
+from broker.gateway_end import connect_gateway
 from broker.jobs import (
     JOB_CLASSES,
     Answer,
@@ -36,7 +37,6 @@ from broker.limits import PATIENCE, GatewayLimits, fair_share
 from broker.line import Line
 from broker.permissions import denied_commands
 from broker.roles import ROLES, Permission, Role, permissions_of, rules_of
-from broker.sharded_gateway import connect_gateway
 from broker.sharded_worker import worker_end
 from broker.timing import WorkerTiming
 from broker.view import QueueView

@@ -104,19 +104,24 @@ class GatewayBroker:
     ) -> "GatewayBroker":
         """A connected gateway end. BrokerUnavailable or UnsuitableServer when the server is not usable."""
         broker = cls(settings, tag=tag, fingerprint=fingerprint, towers=towers, limits=limits, shard=shard)
-        try:
-            broker._room.max_memory_bytes = await broker._monitor.start()
-        except BaseException as error:
-            await broker._disconnect()
-            if isinstance(error, (RedisError, OSError)):
-                raise broker._explain(error) from error
-            raise
-        broker._tasks = [
-            asyncio.create_task(broker._sender.run(), name="broker-sender"),
-            asyncio.create_task(broker._reader.run(), name="broker-replies"),
-            asyncio.create_task(broker._monitor.run(broker._sender, broker._reader), name="broker-monitor"),
-        ]
+        await broker.start()
         return broker
+
+    async def start(self) -> None:
+        """Connects. Raises as `connect`; `start_later` may follow then."""
+        try:
+            await self._monitor.start()
+        except BaseException as error:
+            await self._disconnect()
+            if isinstance(error, (RedisError, OSError)):
+                raise self._explain(error) from error
+            raise
+        self._run()
+
+    def start_later(self, outage: BrokerUnavailable) -> None:
+        """Tries again and again what `start` could not; until then there is this outage."""
+        self._held.outage = str(outage)
+        self._run()
 
     async def embed(
         self,
@@ -218,6 +223,13 @@ class GatewayBroker:
             await self._end_tasks()
         await last.aclose()
         await self._disconnect()
+
+    def _run(self) -> None:
+        self._tasks = [
+            asyncio.create_task(self._sender.run(), name="broker-sender"),
+            asyncio.create_task(self._reader.run(), name="broker-replies"),
+            asyncio.create_task(self._monitor.run(self._sender, self._reader), name="broker-monitor"),
+        ]
 
     async def _end_tasks(self) -> None:
         """Tasks end by the closing flag; cancelling a Redis call may be swallowed."""

@@ -57,6 +57,8 @@ class Held:
     stream_missing: bool = False
     # Counts the times Redis lost its data; what was sent before is gone.
     generation: int = 0
+    # Of the server; 0: no limit is known.
+    max_memory_bytes: int = 0
     # Entries in Redis, over all gateways, and on their way to it.
     depth: Counter[str] = field(default_factory=Counter)
     last_queue_us: Counter[str] = field(default_factory=Counter)

@@ -4,6 +4,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
 from queue import SimpleQueue
 
 from broker.jobs import Job, JobResult
@@ -29,7 +31,9 @@ class Lane:
         self._changed = changed
         self._appetite = appetite
         self._draining = False
-        self._results: SimpleQueue[Sequence[JobResult] | None] = SimpleQueue()
+        # What the replying thread is to do, one after the other; None: nothing more.
+        self._errands: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._asking = False
         self._threads = [
             threading.Thread(target=self._guard, args=(work,), name=f"broker-{name}", daemon=True)
             for name, work in (("reads", self._read_all), ("replies", self._reply_all))
@@ -42,7 +46,26 @@ class Lane:
 
     def reply(self, results: Sequence[JobResult]) -> None:
         """Returns at once: a shard that is away must not keep the device from the others' work."""
-        self._results.put(results)
+        self._errands.put(partial(self.broker.answer, results))
+
+    def ask(self, jobs: Sequence[Job]) -> "Future[list[Job]]":
+        """Which of these gateways have withdrawn. None, at once, of a shard that is away or slow to tell."""
+        answer: Future[list[Job]] = Future()
+        old = self.broker.worth_asking(jobs)
+        if old and self.broker.connected and not self._asking:
+            self._asking = True
+            self._errands.put(partial(self._look, old, answer))
+        else:
+            answer.set_result([])
+        return answer
+
+    def drop(self, jobs: Sequence[Job], withdrawn: Sequence[Job]) -> list[Job]:
+        """Those that expired or are `withdrawn`; they are ended soon."""
+        expired = self.broker.expired(jobs)
+        gone = [job for job in withdrawn if job not in expired]
+        if expired or gone:
+            self._errands.put(partial(self.broker.drop, expired, gone))
+        return [*expired, *gone]
 
     def drain(self) -> None:
         """Reads nothing more, and hands back what is ready."""
@@ -53,7 +76,7 @@ class Lane:
 
     def finish(self) -> None:
         """No reply follows."""
-        self._results.put(None)
+        self._errands.put(None)
 
     def close(self, until_s: float) -> None:
         """What is not sent by then, a reading of time.monotonic(), is computed again by others."""
@@ -81,8 +104,14 @@ class Lane:
             return 0 if self._draining else self._appetite()
 
     def _reply_all(self) -> None:
-        while results := self._results.get():
-            self.broker.answer(results)
+        while errand := self._errands.get():
+            errand()
+
+    def _look(self, jobs: list[Job], answer: "Future[list[Job]]") -> None:
+        # Cancelled: whoever asked could not wait.
+        if answer.set_running_or_notify_cancel():
+            answer.set_result(self.broker.withdrawn(jobs))
+        self._asking = False
 
     def _guard(self, work: Callable[[], None]) -> None:
         try:

@@ -61,19 +61,19 @@ class Monitor:
         self._server: tuple[object, int] = (None, 0)
         self._last_alive_s = dict.fromkeys(towers, time.monotonic())
         self._outage_logged = False
+        self._started = False
         # Data was lost, and not all of it has been sent again.
         self._lost = False
 
-    async def start(self) -> int:
-        """Checks the server, makes the streams; returns its memory limit in bytes (0: none known)."""
-        info = await self._server_info()
-        check_server(info, clustered=self._place is not None)
+    async def start(self) -> None:
+        """Checks the server, makes the streams. `run` does it where this was not done, or failed."""
+        info = await self._check_server()
         self._server = (info.get("run_id"), self._moves)
         await self._require_permissions()
         await self._make_streams()
         for _ in range(3):
             await self._probe()
-        return int(info.get("maxmemory", 0))
+        self._started = True
 
     async def run(self, sender: Sender, reader: ReplyReader) -> None:
         """Until closing."""
@@ -97,6 +97,8 @@ class Monitor:
 
     async def _check(self, sender: Sender, reader: ReplyReader) -> None:
         held = self._held
+        if not self._started:
+            await self.start()
         self._lost, held.stream_missing = self._lost or held.stream_missing, False
         disturbed, held.disturbed = held.disturbed, False
         if not await self._probe():
@@ -154,7 +156,7 @@ class Monitor:
     async def _recover(self, sender: Sender, reader: ReplyReader) -> None:
         """What fails here is begun anew at the next check: until the end nothing lost is forgotten."""
         if self._lost:
-            check_server(await self._server_info(), clustered=self._place is not None)
+            await self._check_server()
         await self._require_permissions()
         await self._make_streams()
         if self._lost:
@@ -196,6 +198,12 @@ class Monitor:
         for result in await pipe.execute(raise_on_error=False):
             if isinstance(result, BaseException) and not str(result).startswith("BUSYGROUP"):
                 raise result
+
+    async def _check_server(self) -> dict[str, Any]:
+        info = await self._server_info()
+        check_server(info, clustered=self._place is not None)
+        self._held.max_memory_bytes = int(info.get("maxmemory", 0))
+        return info
 
     async def _server_info(self) -> dict[str, Any]:
         try:

@@ -13,8 +13,6 @@ from broker.sender import Sender
 class Room:
     def __init__(self, held: Held, sender: Sender, limits: GatewayLimits) -> None:
         self._held, self._sender, self._limits = held, sender, limits
-        # Of the server; 0: no limit is known.
-        self.max_memory_bytes = 0
         self._entries_of: Counter[tuple[str, str]] = Counter()
         self._bytes_of: Counter[str] = Counter()
 
@@ -48,8 +46,8 @@ class Room:
     def _check_entries(self, entries: list[Waiting]) -> None:
         stream, asked = entries[0].stream, len(entries)
         used, limit = self._sender.depth(stream), self._limits.queue_max_entries
-        if self.max_memory_bytes:
-            memory = int(self._limits.queue_memory_share * self.max_memory_bytes)
+        if self._held.max_memory_bytes:
+            memory = int(self._limits.queue_memory_share * self._held.max_memory_bytes)
             limit = min(limit, memory // max(1, _bytes(entries) // asked))
         if used and used + asked > limit:
             message = f"the queue holds {used} entries; {asked} more pass the limit of {limit}"

@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
-from broker.ends import GatewayEnd
-from broker.errors import BrokerUnavailable, NoWorkers
+from broker.errors import BrokerError, BrokerUnavailable, NoWorkers, QueueFull
 from broker.gateway import GatewayBroker
 from broker.held import wait_for_event
-from broker.jobs import Answer, Dtype, JobClass, RedisUrls, StreamState, Tower, WorkerInfo
+from broker.jobs import Answer, Dtype, JobClass, StreamState, Tower, WorkerInfo
 from broker.limits import GatewayLimits
 
 log = logging.getLogger(__name__)
@@ -20,32 +19,6 @@ log = logging.getLogger(__name__)
 # Calls that wait in a shard which has been away for so long go to another one.
 LEAVE_AFTER_S = 1.0
 LOOK_EVERY_S = 0.25
-
-
-async def connect_gateway(
-    settings: RedisUrls,
-    *,
-    tag: str,
-    fingerprint: str,
-    towers: tuple[Tower, ...] = ("text", "vision"),
-    limits: GatewayLimits | None = None,
-) -> GatewayEnd:
-    """A gateway's end of all shards. Raises BrokerUnavailable or UnsuitableServer."""
-    connecting = [
-        GatewayBroker.connect(
-            settings, tag=tag, fingerprint=fingerprint, towers=towers, limits=limits, shard=shard
-        )
-        for shard in range(settings.redis_shards)
-    ]
-    if len(connecting) == 1:
-        return await connecting[0]
-    found = await asyncio.gather(*connecting, return_exceptions=True)
-    shards = [each for each in found if isinstance(each, GatewayBroker)]
-    for each in found:
-        if isinstance(each, BaseException):
-            await asyncio.gather(*(shard.close() for shard in shards))
-            raise each
-    return ShardedGateway(shards, towers, limits or GatewayLimits())
 
 
 class ShardedGateway:
@@ -91,8 +64,8 @@ class ShardedGateway:
                     caller=caller,
                     trace_context=trace_context,
                 )
-            except (BrokerUnavailable, NoWorkers):
-                if self._closing.is_set() or not any(each.outage is None for each in left):
+            except (BrokerUnavailable, NoWorkers, QueueFull) as error:
+                if self._closing.is_set() or not self._is_worth_trying(tower, left, error):
                     raise
 
     async def workers(self, tower: Tower) -> list[WorkerInfo]:
@@ -135,6 +108,13 @@ class ShardedGateway:
         self._closing.set()
         await self._watching
         await asyncio.gather(*(shard.close() for shard in self._shards))
+
+    def _is_worth_trying(self, tower: Tower, left: list[GatewayBroker], error: BrokerError) -> bool:
+        """Whoever is refused at once should not wait in vain for workers of the shard that is left."""
+        there = [shard for shard in left if shard.outage is None]
+        if isinstance(error, QueueFull) and self.live_workers()[tower]:
+            return any(shard.live_workers()[tower] for shard in there)
+        return bool(there)
 
     async def _shorter(self, tower: Tower, among: list[GatewayBroker]) -> GatewayBroker:
         """Of those with workers; else of those that are there, where workers may come; else of all."""

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import wait
 
 from broker.ends import WorkerEnd
 from broker.jobs import Job, JobResult, RedisUrls, Tower, WorkerInfo
@@ -13,6 +14,9 @@ from broker.worker import WorkerBroker
 
 # For answers on their way, and for threads to notice the end; all shards together.
 END_TIMEOUT_S = 5.0
+# For a shard to tell what was withdrawn, while the device waits; one that is late is not asked again until it
+# has told.
+ASK_TIMEOUT_S = 0.1
 # Of a batch, whose parts come from several shards: counted once.
 OF_BATCHES = ("rows", "batches", "compute_us")
 
@@ -83,14 +87,17 @@ class ShardedWorker:
         return lane.broker.age_s(job)
 
     def wanted(self, jobs: Sequence[Job]) -> list[Job]:
-        """As `WorkerBroker.wanted`. While a shard is away nobody can tell: its jobs are kept."""
-        kept = set(jobs)
-        for lane, part in self._by_lane(jobs).items():
-            if lane.broker.connected:
-                kept.difference_update(part)
-                kept.update(lane.broker.wanted(part))
-        self._take_back(job for job in jobs if job not in kept)
-        return [job for job in jobs if job in kept]
+        """As `WorkerBroker.wanted`, but waits for no shard: what one does not tell soon is kept."""
+        parts = self._by_lane(jobs)
+        answers = {lane: lane.ask(part) for lane, part in parts.items()}
+        told, late = wait(answers.values(), ASK_TIMEOUT_S)
+        for answer in late:
+            answer.cancel()
+        dropped: set[Job] = set()
+        for lane, answer in answers.items():
+            dropped.update(lane.drop(parts[lane], answer.result() if answer in told else []))
+        self._take_back(dropped)
+        return [job for job in jobs if job not in dropped]
 
     def reply(self, results: Sequence[JobResult]) -> None:
         """As `WorkerBroker.reply`, but does not wait until Redis has them."""

@@ -118,10 +118,33 @@ class WorkerBroker:
 
     def wanted(self, jobs: Sequence[Job]) -> list[Job]:
         """Those whose callers still wait; call it right before the device. The others are answered."""
-        expired = [job for job in jobs if self._inbox.is_expired(job)]
-        gone = self._withdrawn([job for job in jobs if job not in expired])
+        expired = self.expired(jobs)
+        gone = self.withdrawn(self.worth_asking([job for job in jobs if job not in expired]))
         if not expired and not gone:
             return list(jobs)
+        self.drop(expired, gone)
+        return [job for job in jobs if job not in expired and job not in gone]
+
+    def expired(self, jobs: Sequence[Job]) -> list[Job]:
+        """Those whose deadlines have passed."""
+        return [job for job in jobs if self._inbox.is_expired(job)]
+
+    def worth_asking(self, jobs: Sequence[Job]) -> list[Job]:
+        """Those read long enough ago to have been withdrawn since."""
+        return [job for job in jobs if self._hand.age_s((job.stream, job.entry_id)) > FRESH_S]
+
+    def withdrawn(self, jobs: Sequence[Job]) -> list[Job]:
+        """Those that gateways have deleted, as Redis says now; none when it cannot be asked."""
+        if not jobs:
+            return []
+        try:
+            existing = self._outbox.existing([(job.stream, job.entry_id) for job in jobs], self._me)
+        except (RedisError, OSError):
+            return []
+        return [job for job in jobs if (job.stream, job.entry_id) not in existing]
+
+    def drop(self, expired: Sequence[Job], gone: Sequence[Job]) -> None:
+        """Ends jobs that do not run, answering the expired ones. Waits while Redis is away."""
         self._counts["expired"] += len(expired)
         self._counts["withdrawn"] += len(gone)
         outgoing = Outgoing()
@@ -129,7 +152,6 @@ class WorkerBroker:
             outgoing.replies[job.gateway_id].append(wire.refusal(job.job_id, EXPIRED))
         self._inbox.abandon([*expired, *gone])
         self._end(outgoing, [*expired, *gone])
-        return [job for job in jobs if job not in expired and job not in gone]
 
     def reply(self, results: Sequence[JobResult]) -> None:
         """Answers jobs: one transaction sends the vectors and ends the entries. Waits while Redis is away."""
@@ -255,16 +277,6 @@ class WorkerBroker:
         self._connected = False
         self._inbox.connection_lost()
         self._draining.wait(min(RETRY_S, left_s))
-
-    def _withdrawn(self, jobs: list[Job]) -> list[Job]:
-        old = [job for job in jobs if self._hand.age_s((job.stream, job.entry_id)) > FRESH_S]
-        if not old:
-            return []
-        try:
-            existing = self._outbox.existing([(job.stream, job.entry_id) for job in old], self._me)
-        except (RedisError, OSError):
-            return []
-        return [job for job in old if (job.stream, job.entry_id) not in existing]
 
     def _end(self, outgoing: Outgoing, ended: list[Job], done: list[Job] | None = None) -> None:
         """`ended`: jobs whose entries end; `done`: jobs that the device loop no longer has."""

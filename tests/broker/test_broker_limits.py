@@ -351,11 +351,14 @@ async def test_urgent_work_goes_first_and_the_rest_is_not_starved(
 
     calls = [call("interactive") for _ in range(240)] + [call("batch") for _ in range(120)]
     await until(lambda: gateway._held.depth.total() == 2 * WINDOW_WHILE_PACE_IS_UNKNOWN)
-    with QueueWorker(embedded.url, tag, max_rows=8) as worker:
+    # Slow enough that the gateway, which sends no more than is needed, keeps both queues filled.
+    with QueueWorker(
+        embedded.url, tag, max_rows=8, on_jobs=lambda jobs: time.sleep(0.002 * len(jobs))
+    ) as worker:
         await asyncio.gather(*calls)
         late = call("batch")
         await late
     classes = [job.stream.rpartition(":")[2] for job in worker.jobs]
     early = classes[:160]
-    assert 32 <= early.count("batch") <= 56  # a fourth, and what the very first read took of both
+    assert 32 <= early.count("batch") <= 60  # a fourth, and what the very first read took of both
     assert classes.count("batch") == 121
