@@ -78,6 +78,12 @@ class Lane:
         """No reply follows."""
         self._errands.put(None)
 
+    def flush(self, until_s: float) -> None:
+        """Waits, until then at most, for what was to be sent before `finish`."""
+        _, replies = self._threads
+        if replies.is_alive():
+            replies.join(max(0.0, until_s - time.monotonic()))
+
     def close(self, until_s: float) -> None:
         """What is not sent by then, a reading of time.monotonic(), is computed again by others."""
         for thread in self._threads:

@@ -129,10 +129,18 @@ class ShardedWorker:
         for lane in self._lanes:
             lane.close(until_s)
 
+    def flush(self, timeout_s: float) -> None:
+        """Sends what is answered, as far as that can be done in time; no reply may follow."""
+        for lane in self._lanes:
+            lane.finish()
+        until_s = time.monotonic() + timeout_s
+        for lane in self._lanes:
+            lane.flush(until_s)
+
     @property
     def connected(self) -> bool:
-        """Whether all shards answered last time."""
-        return all(lane.broker.connected for lane in self._lanes)
+        """Whether a shard answered last time: there is work to do then, as for a gateway."""
+        return any(lane.broker.connected for lane in self._lanes)
 
     @property
     def in_hand(self) -> int:

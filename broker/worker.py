@@ -184,6 +184,9 @@ class WorkerBroker:
         """Seconds since the gateway queued it, by the server's clock."""
         return max(0.0, self._clock.now_ms() - job.enqueued_ms) / 1000
 
+    def flush(self, timeout_s: float) -> None:
+        """Nothing is left to send: `reply` has waited."""
+
     def progress(self) -> None:
         """The device loop is alive; call it at least every few seconds of a long run."""
         self._hand.progress()

@@ -25,6 +25,8 @@ OK, FAILED = 0, 1
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 STOP = "told to stop"
+# For answers on their way when the device breaks: else they would be computed again, and be suspects.
+FLUSH_S = 1.0
 
 # What the main thread waits for: STOP from a signal, None from a drained loop, or what broke it.
 Event = str | Exception | None
@@ -69,6 +71,7 @@ def _end(broker: WorkerEnd, event: Event) -> int:
     if isinstance(event, Exception):
         # Nothing is handed back: what we hold may be the reason, and only a reclaim is counted against it.
         log.error("ending: %s", event)
+        broker.flush(FLUSH_S)
         return _exit_at_once(FAILED)
     if event is not None:
         log.warning("%s: what is held goes back to the queue", event)

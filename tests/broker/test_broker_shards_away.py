@@ -5,12 +5,21 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
 
-from broker import BrokerUnavailable, EmbeddedServer, GatewayBroker, GatewayLimits, Job, WorkerInfo, wire
+from broker import (
+    BrokerUnavailable,
+    EmbeddedServer,
+    GatewayBroker,
+    GatewayLimits,
+    Job,
+    JobResult,
+    WorkerInfo,
+    wire,
+)
 from broker.gateway_end import start_all
 from broker.keys import Keys
 from broker.sharded_gateway import ShardedGateway
@@ -186,3 +195,23 @@ async def test_calls_of_a_full_shard_go_to_another(
     with looking(own_server.url) as connection:
         connection.config_set("maxmemory", 0)
     await gateway.close()
+
+
+def test_what_is_answered_is_sent_before_a_worker_breaks_off(
+    worker: ShardedWorker, embedded: EmbeddedServer, tag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.take(8, 0.1)
+    add(embedded, tag, 1, 30)
+    (job,) = take(worker)
+    lane = worker._lanes[1]
+    answer = lane.broker.answer
+
+    def slowly(results: Sequence[JobResult]) -> None:
+        time.sleep(0.2)
+        answer(results)
+
+    monkeypatch.setattr(lane.broker, "answer", slowly)
+    worker.reply([compute(job)])
+    assert worker.in_hand == 1
+    worker.flush(5)
+    assert worker.in_hand == 0
