@@ -104,7 +104,8 @@ def test_the_whole_service_loses_a_primary(nodes: Cluster, tmp_path: Path, shard
     print(book)
     assert (book.lost, book.wrong, book.miscounted, book.late) == (0, 0, 0, 0)
     # Some have a deadline that nobody can keep.
-    assert set(book.errors) <= {"DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}, (tmp_path / "gateway.log").read_text()
+    allowed = {"DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
+    assert set(book.errors) <= allowed, (tmp_path / "gateway.log").read_text()
     wait_until(lambda: not nodes.left_overs(tag), 5)
 
 
