@@ -213,6 +213,7 @@ class GatewayBroker:
         held.alarm.set()
         self._sender.wake()
         last = async_client(self._settings, self._place)
+        self._clients.append(last)
         try:
             # Wakes the reader out of its blocking read.
             await last.xadd(self._keys.replies(self.gateway_id), {b"": b""}, nomkstream=True)
@@ -221,7 +222,6 @@ class GatewayBroker:
         except (RedisError, OSError) as error:
             log.warning("the reply stream stays until it expires: %s", self._explain(error))
             await self._end_tasks()
-        await last.aclose()
         await self._disconnect()
 
     def _run(self) -> None:
