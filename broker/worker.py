@@ -61,27 +61,11 @@ class WorkerBroker:
         self._reading, writing, beating = (sync_client(settings, self._place) for _ in range(3))
         self._writing = writing
         self._outbox = Outbox(writing, keys, tower, self._counts, self._closing, self._hand.progress)
-        reclaimer = Reclaimer(
-            self._reading,
-            keys,
-            tower,
-            info.worker_id,
-            self._hand,
-            timing,
-        )
+        reclaimer = Reclaimer(self._reading, keys, tower, self._me, self._hand, timing)
         self._inbox = Inbox(
-            self._reading,
-            keys,
-            tower,
-            info.worker_id,
-            fingerprint,
-            self._hand,
-            self._outbox,
-            reclaimer,
-            self._clock,
-            self._counts,
-            timing,
-        )
+            self._reading, keys, tower, self._me, fingerprint, self._hand, self._outbox, reclaimer,
+            self._clock, self._counts, timing,
+        )  # fmt: skip
         self._heartbeat = Heartbeat(beating, keys, info, self._hand, self._clock, self._counts, timing)
 
     def start_heartbeat(self, on_hang: Callable[[], None] | None = None) -> None:

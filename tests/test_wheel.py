@@ -35,6 +35,7 @@ def install(folder: Path, wheel: Path, extra: str) -> Path:
     return python
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_client_needs_neither_torch_nor_redis(wheel: Path, tmp_path: Path) -> None:
     python = install(tmp_path / "client", wheel, "client")

@@ -22,15 +22,12 @@ pytestmark = pytest.mark.parity(row="Training", against="one process with the wh
 LOCAL = 5  # pairs of one process
 
 
-PROCESSES = 4
-
-
-def one_process(rank: int, store: Path, checkpoint: Path) -> None:
+def one_process(rank: int, processes: int, store: Path, checkpoint: Path) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", world_size=PROCESSES, rank=rank)
+    dist.init_process_group("gloo", init_method=f"file://{store}", world_size=processes, rank=rank)
     try:
-        for world in (2, 3, 4):
+        for world in range(2, processes + 1):
             group = dist.new_group(range(world))
             if rank < world:
                 everything(rank, world, group, checkpoint)
@@ -127,8 +124,10 @@ def a_model_learns_what_one_process_would_teach_it(
         torch.testing.assert_close(parameter.grad / largest, expected / largest, rtol=0, atol=1e-6, msg=name)
 
 
-def test_rings_of_two_three_and_four_processes(tiny: Path, tmp_path: Path) -> None:
-    mp.spawn(one_process, args=(tmp_path / "store", tiny), nprocs=PROCESSES)  # type: ignore[no-untyped-call]
+# Of four processes rings of two and of three are made as well.
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_rings_of_processes(processes: int, tiny: Path, tmp_path: Path) -> None:
+    mp.spawn(one_process, args=(processes, tmp_path / "store", tiny), nprocs=processes)  # type: ignore[no-untyped-call]
 
 
 def test_without_processes_it_is_the_chunked_loss() -> None:

@@ -117,6 +117,7 @@ def test_a_hub_that_is_down_leaves_the_cache(hub: Hub, child: Child) -> None:
     assert "not a folder here" in child.resolve("google/other", env=nowhere)["error"]
 
 
+@pytest.mark.slow  # huggingface_hub waits between its attempts
 def test_a_connection_that_breaks_in_the_middle_of_a_file(hub: Hub, child: Child) -> None:
     hub.cut = "model.safetensors"
     quiet = {"HF_HUB_VERBOSITY": "error"}  # it warns of each time that it tries again
