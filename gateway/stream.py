@@ -1,6 +1,7 @@
 """One stream from its first message to its end: reads while there is room, answers as groups finish."""
 
 import asyncio
+import random
 from collections.abc import Sequence
 
 from siglip.v1 import embedding_pb2
@@ -54,8 +55,7 @@ class Stream:
 
     async def run(self) -> None:
         first = await self._first()
-        age_s = self._parts.settings.max_connection_age_s * AGE_SHARE
-        timer = asyncio.get_running_loop().call_later(age_s, self.leave)
+        timer = asyncio.get_running_loop().call_later(self._age_s(), self.leave)
         await self._wire.write(Response(opened=self._opened()))
         reading = asyncio.create_task(self._read(first))
         reading.add_done_callback(lambda _: self._wake.set())
@@ -81,6 +81,10 @@ class Stream:
         checks.embed_stream(options)
         self._options, self._outbox = options.embedding, Outbox(options.ordered)
         return request
+
+    def _age_s(self) -> float:
+        """Streams that began together end one after the other."""
+        return self._parts.settings.max_connection_age_s * AGE_SHARE * random.uniform(0.8, 1.0)
 
     def _opened(self) -> embedding_pb2.StreamOpened:
         settings, model = self._parts.settings, self._parts.model

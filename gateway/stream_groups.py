@@ -24,7 +24,7 @@ from broker import (
 from gateway.call import Call
 from gateway.embed import Embedded
 from gateway.embed import Item as Outcome
-from gateway.errors import ItemFailure, Overloaded
+from gateway.errors import ItemFailure, Overloaded, TimeIsUp
 from gateway.parts import Parts
 from gateway.status import failure_of
 from gateway.stream_items import TOWER_OF, Content, Item, Kind
@@ -114,7 +114,10 @@ class Groups:
         retry_s = _FIRST_RETRY_S
         while True:
             try:
-                return (await self._embedded(group, call)).items
+                async with asyncio.timeout(call.left_s()):
+                    return (await self._embedded(group, call)).items
+            except TimeoutError:
+                return self._failed(group, TimeIsUp(call.own_s))
             except Exception as error:
                 if not isinstance(error, _PASSING) or call.left_s() <= retry_s:
                     return self._failed(group, error)
@@ -130,7 +133,7 @@ class Groups:
 
     def _failed(self, group: Group, error: Exception) -> list[Outcome]:
         failure = failure_of(error)
-        retryable = isinstance(error, (*_PASSING, DeadlineExceeded))
+        retryable = isinstance(error, (*_PASSING, DeadlineExceeded, TimeIsUp))
         item = ItemFailure(failure.code, failure.reason, failure.message, retryable)
         if failure.code is grpc.StatusCode.INTERNAL:
             log.error("items of a stream failed, request_id=%s", self._call.request_id, exc_info=error)

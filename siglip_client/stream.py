@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import grpc
 from siglip.v1 import embedding_pb2
 
-from siglip_client.errors import DeadlineExceeded, SiglipError, Unavailable
-from siglip_client.status import to_exception
-from siglip_client.stream_failures import reopen_wait_s
+from siglip_client.errors import Unavailable
 from siglip_client.stream_flow import Flow, Link
 from siglip_client.stream_items import StreamItem, StreamResult, prepare
+from siglip_client.stream_patience import Patience, backoff_s, failures_after
 
 # A feeder that is inside the caller's iterable cannot be ended: it is left to itself.
 _JOIN_S = 1.0
@@ -33,13 +31,11 @@ class Stream:
         address: str,
     ) -> None:
         self._flow, self._methods, self._metadata = flow, methods, metadata
-        self._timeout_s, self._address = timeout_s, address
+        self._patience = Patience(flow, timeout_s, address)
         lock = threading.Lock()
         self._room, self._work, self._news = (threading.Condition(lock) for _ in range(3))
         self._lock = lock
-        self._calls: dict[Link, Any] = {}
         self._error: BaseException | None = None
-        self._last_failure: SiglipError | None = None
         self._closed = threading.Event()
 
     def results(self, items: Iterable[StreamItem]) -> Iterator[StreamResult]:
@@ -73,24 +69,12 @@ class Stream:
                     raise self._error
                 if self._flow.finished:
                     return []
-                self._news.wait(self._patience_s())
-
-    def _patience_s(self) -> float:
-        """How long to wait; gives up silent links, and the stream when nothing moves any more."""
-        now = time.monotonic()
-        stuck_s = self._flow.stuck_at_s(self._timeout_s)
-        if now >= stuck_s:
-            raise self._last_failure or DeadlineExceeded(f"no item was answered for {self._timeout_s:g} s")
-        for link, call in self._calls.items():
-            if now >= link.silent_s:
-                call.cancel()
-        silent = (link.silent_s - now for link in self._calls)
-        return max(0.05, min(1.0, stuck_s - now, *silent))
+                self._news.wait(self._patience.wait_s())
 
     def _close(self) -> None:
         with self._lock:
             self._closed.set()
-            calls = list(self._calls.values())
+            calls = list(self._patience.calls.values())
             self._wake()
         for call in calls:
             call.cancel()
@@ -135,45 +119,40 @@ class Stream:
         failures = 0
         try:
             while not (self._ended or self._flow.all_answered):
-                wait_s = 0.0
                 link = Link()
                 request_id, metadata = self._metadata()
                 try:
-                    self._converse(link, method(self._messages(link), metadata=metadata))
+                    self._converse(link, self._open(method, link, metadata))
+                    failures = failures_after(link, failures)
+                    wait_s = backoff_s(failures)
                 except grpc.RpcError as error:
-                    failures = 1 if link.answered else failures + 1
-                    wait = self._after(error, failures, request_id)
-                    wait_s = wait
+                    failures = failures_after(link, failures)
+                    wait_s = self._patience.failed(error, failures, request_id)
                 self._closed.wait(wait_s)
-        except ValueError:  # gRPC's word for a channel that is closed
-            self._fail(Unavailable("the client is closed"))
         except BaseException as error:
             self._fail(error)
 
-    def _after(self, error: Any, failures: int, request_id: str) -> float:
-        """Seconds to wait. Raises what waiting does not cure."""
-        failure = to_exception(error, self._address, request_id)
-        wait_s = reopen_wait_s(error, failures)
-        if wait_s is None:
-            raise failure from error
-        self._last_failure = failure
-        return wait_s
+    def _open(self, method: Callable[..., Any], link: Link, metadata: Any) -> Any:
+        try:
+            return method(self._messages(link), metadata=metadata)
+        except ValueError:  # gRPC's word for a channel that is closed
+            raise Unavailable("the client is closed") from None
 
     def _converse(self, link: Link, call: Any) -> None:
         with self._lock:
-            self._calls[link] = call
+            self._patience.calls[link] = call
             if self._ended:
                 call.cancel()
         try:
             for response in call:
                 with self._lock:
                     self._flow.hear(link, response)
-                    self._last_failure = None
+                    self._patience.heard()
                     self._wake()
         finally:
             call.cancel()
             with self._lock:
-                del self._calls[link]
+                del self._patience.calls[link]
                 self._flow.lose(link)
                 self._wake()
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import grpc
 
-from siglip_client.errors import DeadlineExceeded, SiglipError
-from siglip_client.status import to_exception
-from siglip_client.stream_failures import FIRST_S, reopen_wait_s
+from siglip_client.errors import Unavailable
 from siglip_client.stream_flow import CHUNK_BYTES, CHUNK_ITEMS, Flow, Link
 from siglip_client.stream_items import Entry, ImageItem, StreamItem, StreamResult, prepare
+from siglip_client.stream_patience import Patience, backoff_s, failures_after
 
 # An iterable that takes longer than this for an item gives them one by one.
 _SLOW_S = 0.001
@@ -46,11 +45,9 @@ class AsyncStream:
         address: str,
     ) -> None:
         self._flow, self._methods, self._metadata = flow, methods, metadata
-        self._timeout_s, self._address = timeout_s, address
+        self._patience = Patience(flow, timeout_s, address)
         self._bell = Bell()
-        self._calls: dict[Link, Any] = {}
         self._error: BaseException | None = None
-        self._last_failure: SiglipError | None = None
 
     async def results(
         self, items: Iterable[StreamItem] | AsyncIterable[StreamItem]
@@ -85,21 +82,9 @@ class AsyncStream:
             if self._flow.finished:
                 return []
             try:
-                await asyncio.wait_for(self._bell.wait(), self._patience_s())
+                await asyncio.wait_for(self._bell.wait(), self._patience.wait_s())
             except TimeoutError:
                 continue
-
-    def _patience_s(self) -> float:
-        """How long to wait; gives up silent links, and the stream when nothing moves any more."""
-        now = time.monotonic()
-        stuck_s = self._flow.stuck_at_s(self._timeout_s)
-        if now >= stuck_s:
-            raise self._last_failure or DeadlineExceeded(f"no item was answered for {self._timeout_s:g} s")
-        for link, call in self._calls.items():
-            if now >= link.silent_s:
-                call.cancel()
-        silent = (link.silent_s - now for link in self._calls)
-        return max(0.05, min(1.0, stuck_s - now, *silent))
 
     async def _feed(self, items: Iterable[StreamItem] | AsyncIterable[StreamItem]) -> None:
         if isinstance(items, AsyncIterable):
@@ -155,38 +140,31 @@ class AsyncStream:
             link = Link()
             request_id, metadata = self._metadata()
             try:
-                await self._converse(link, method(metadata=metadata))
+                await self._converse(link, _opened(method, metadata))
+                failures = failures_after(link, failures)
+                wait_s = backoff_s(failures)
             except grpc.aio.AioRpcError as error:
-                failures = 1 if link.answered else failures + 1
-                await asyncio.sleep(self._after(error, failures, request_id))
-
-    def _after(self, error: grpc.aio.AioRpcError, failures: int, request_id: str) -> float:
-        """Seconds to wait. Raises what waiting does not cure."""
-        failure = to_exception(error, self._address, request_id)
-        wait_s = reopen_wait_s(error, failures)
-        if wait_s is None:
-            raise failure from error
-        self._last_failure = failure
-        return wait_s
+                failures = failures_after(link, failures)
+                wait_s = self._patience.failed(error, failures, request_id)
+            await asyncio.sleep(wait_s)
 
     async def _converse(self, link: Link, call: Any) -> None:
-        self._calls[link] = call
+        self._patience.calls[link] = call
         sending = asyncio.create_task(self._send(link, call))
         try:
             while (response := await call.read()) is not grpc.aio.EOF:
                 self._flow.hear(link, response)
-                self._last_failure = None
+                self._patience.heard()
                 self._bell.ring()
         except asyncio.CancelledError:
-            # So grpc.aio says, too, that the service has cancelled the call, or that we did.
+            # So grpc.aio says, too, that the service has cancelled the call, or that we gave it up.
             if not call.cancelled() or _is_cancelled():
                 raise
-            await asyncio.sleep(FIRST_S)
         finally:
             call.cancel()
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
-            del self._calls[link]
+            del self._patience.calls[link]
             self._flow.lose(link)
             self._bell.ring()
 
@@ -198,6 +176,13 @@ class AsyncStream:
             else:
                 await self._bell.wait()
         await call.done_writing()
+
+
+def _opened(method: Callable[..., Any], metadata: Any) -> Any:
+    try:
+        return method(metadata=metadata)
+    except grpc.aio.UsageError:  # gRPC's word for a channel that is closed
+        raise Unavailable("the client is closed") from None
 
 
 def _is_cancelled() -> bool:
