@@ -28,7 +28,7 @@ class Streams:
     def __init__(self, most: int, max_rows: int, max_bytes: int) -> None:
         self._most = most
         self._max_rows, self._max_bytes = max_rows, max_bytes
-        self._rows = self._bytes = 0
+        self.rows = self._bytes = 0
         self._rows_of: Counter[str] = Counter()
         self._waiting: dict[_Waiting, None] = {}
         self._streams_of: Counter[str] = Counter()
@@ -109,12 +109,12 @@ class Streams:
         own, most = self._rows_of[caller.name], caller.max_in_flight_rows
         if most is not None and own and own + rows > most:
             return False
-        if not self._rows:
+        if not self.rows:
             return True
-        return self._rows + rows <= self._max_rows and self._bytes + size <= self._max_bytes
+        return self.rows + rows <= self._max_rows and self._bytes + size <= self._max_bytes
 
     def _hold(self, rows: int, size: int, caller: str) -> None:
-        self._rows += rows
+        self.rows += rows
         self._bytes += size
         self._rows_of[caller] += rows
         if not self._rows_of[caller]:
