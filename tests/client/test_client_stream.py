@@ -165,9 +165,9 @@ def test_many_small_items_share_messages(client: Any, service: StreamStandIn) ->
 
     service.max_items = 512
     service.scripts.append(in_groups)
-    items = texts(2000)
+    items = texts(640)
     check(list(client.embed_stream(items)), items)
-    assert len(service.message_items) < 300
+    assert len(service.message_items) < 100
 
 
 def test_the_iterable_is_taken_as_fast_as_results_are(client: Any, service: StreamStandIn) -> None:
