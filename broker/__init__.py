@@ -21,6 +21,7 @@ from broker.gateway import GatewayBroker
 from broker.gateway_end import connect_gateway
 from broker.jobs import (
     JOB_CLASSES,
+    ROWS_PER_ENTRY,
     Answer,
     Dtype,
     Job,
@@ -33,11 +34,13 @@ from broker.jobs import (
     WorkerInfo,
 )
 from broker.keys import model_tag
+from broker.label_sets import LabelSetStore
 from broker.limits import PATIENCE, GatewayLimits, fair_share
 from broker.line import Line
 from broker.permissions import denied_commands
 from broker.roles import ROLES, Permission, Role, permissions_of, rules_of
 from broker.sharded_worker import worker_end
+from broker.shared_cache import SharedCache
 from broker.timing import WorkerTiming
 from broker.view import QueueView
 from broker.views import DeadLetter, ModelView, ServerView, TowerView
@@ -47,6 +50,7 @@ __all__ = [
     "JOB_CLASSES",
     "PATIENCE",
     "ROLES",
+    "ROWS_PER_ENTRY",
     "Answer",
     "BrokerError",
     "BrokerUnavailable",
@@ -61,6 +65,7 @@ __all__ = [
     "Job",
     "JobClass",
     "JobResult",
+    "LabelSetStore",
     "Line",
     "ModelView",
     "NoWorkers",
@@ -71,6 +76,7 @@ __all__ = [
     "Row",
     "RowError",
     "ServerView",
+    "SharedCache",
     "Tower",
     "TowerView",
     "UnsuitableServer",

@@ -10,6 +10,7 @@ from gateway.admission import Admission
 from gateway.call import Call
 from gateway.embed import Embedder
 from gateway.errors import TowerNotServed
+from gateway.label_sets import LabelSets
 from gateway.served import ServedModel
 from gateway.tokens import TokenPool
 from siglip_settings import GatewaySettings, Tower
@@ -23,6 +24,7 @@ class Parts:
     tokens: TokenPool
     embedder: Embedder
     admission: Admission
+    label_sets: LabelSets
 
     def accept(self, model: str, *towers: Tower) -> None:
         """Raises UnknownModel, or TowerNotServed for a tower that this deployment leaves out."""
