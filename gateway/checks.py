@@ -50,14 +50,16 @@ def classify(
     request: zero_shot_pb2.ClassifyRequest, templates: Sequence[str], limits: GatewaySettings
 ) -> None:
     labels = request.labels
-    _raise(_classified(request, limits) + _label_counts(labels, templates, limits))
+    images = _count("images", len(request.images), "max_images", limits.max_images)
+    _raise(images + _label_counts(labels, templates, limits) + _how(request))
     _raise(_scores(request, labels, limits) + _label_texts(labels, templates, limits))
     _raise(_prompt_bytes(labels, templates, limits) + _reply_bytes(request, labels, limits))
 
 
 def classify_by_handle(request: zero_shot_pb2.ClassifyRequest, limits: GatewaySettings) -> None:
     """Before the labels are known; `reply` is for when they are."""
-    _raise(_either_labels_or_set(request) + _classified(request, limits))
+    images = _count("images", len(request.images), "max_images", limits.max_images)
+    _raise(images + _either_labels_or_set(request) + _how(request))
 
 
 def reply(request: zero_shot_pb2.ClassifyRequest, labels: Sequence[str], limits: GatewaySettings) -> None:
@@ -78,12 +80,9 @@ def label_set_bytes(size: int, limits: GatewaySettings) -> None:
     _raise(_at_most("labels", size, "label_sets_bytes", most, " bytes with their vectors"))
 
 
-def _classified(request: zero_shot_pb2.ClassifyRequest, limits: GatewaySettings) -> Violations:
-    """Beside the labels."""
-    return (
-        _count("images", len(request.images), "max_images", limits.max_images)
-        + _known("activation", request.activation, zero_shot_pb2.Activation)
-        + _probability("threshold", request.threshold)
+def _how(request: zero_shot_pb2.ClassifyRequest) -> Violations:
+    return _known("activation", request.activation, zero_shot_pb2.Activation) + _probability(
+        "threshold", request.threshold
     )
 
 
