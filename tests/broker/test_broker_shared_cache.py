@@ -9,7 +9,16 @@ from contextlib import AsyncExitStack
 import numpy as np
 import pytest
 
-from broker import BrokerUnavailable, EmbeddedServer, Permission, Row, SharedCache, wire
+from broker import (
+    BrokerUnavailable,
+    EmbeddedServer,
+    LabelSetStore,
+    Permission,
+    QueueFull,
+    Row,
+    SharedCache,
+    wire,
+)
 from broker import shared_cache as module
 from broker.keys import Keys
 from siglip_settings import RedisSettings
@@ -99,9 +108,10 @@ async def test_it_stops_writing_while_the_server_uses_more_than_its_share(
 ) -> None:
     monkeypatch.setattr(module, "LOOK_EVERY_S", 0.0)
     with looking(own_server.url) as connection:
-        used, most = connection.info("memory")["used_memory"], connection.info("memory")["maxmemory"]
-        room = int(most * module.MEMORY_SHARE) - used
-        full, below = await cache_of(own_server.url, used), await cache_of(own_server.url, used + (8 << 20))
+        connection.config_set("maxmemory", 64 << 20)
+        used = int(connection.info("memory")["used_memory"])
+        full = await cache_of(own_server.url, used)
+        below = await cache_of(own_server.url, used + (8 << 20), ttl_s=60)
         for number in range(300):
             full.put(key(number), row(number))
         await written(full)
@@ -110,8 +120,8 @@ async def test_it_stops_writing_while_the_server_uses_more_than_its_share(
         await written(below)
         assert connection.dbsize() == 1
         # The share of maxmemory holds, however many bytes are allowed.
-        unbounded = await cache_of(own_server.url)
-        connection.set("queued", bytes(room))
+        unbounded = await cache_of(own_server.url, ttl_s=60)
+        connection.set("queued", bytes(int((64 << 20) * module.MEMORY_SHARE)))
         unbounded.put(key(2), row(2))
         await written(unbounded)
         assert connection.dbsize() == 2
@@ -155,3 +165,27 @@ async def test_it_starts_while_the_server_is_away(cache_of: Open) -> None:
     cache = await cache_of("redis://127.0.0.1:1")
     cache.put(key(1), row(1))
     assert await cache.get([key(1)]) == {}
+
+
+async def test_label_sets_with_the_gateways_user(own_server: EmbeddedServer, tag: str) -> None:
+    add_users(own_server.url)
+    settings = RedisSettings(redis_url=as_user(own_server.url, "gateway"))
+    store = LabelSetStore(settings, tag=tag, max_bytes=100, ttl_s=60)
+    for name in "abc":
+        await store.put(name * 64, name.encode() * 40)
+    assert await store.get("a" * 64) is None and await store.get("b" * 64) == b"b" * 40
+    with looking(own_server.url) as connection:
+        connection.delete(Keys(tag).label_set("b" * 64))
+        await store.renew("b" * 64, b"b" * 40)
+        assert connection.get(Keys(tag).label_set("b" * 64)) == b"b" * 40
+        connection.config_set("maxmemory", "1")
+        with pytest.raises(QueueFull):
+            await store.put("d" * 64, b"d" * 40)
+        pid = server_pid(own_server.url)
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(BrokerUnavailable, match="no answer in 1 s"):
+            await store.get("b" * 64)
+        os.kill(pid, signal.SIGCONT)
+        connection.config_set("maxmemory", "0")
+        connection.flushall()
+    await store.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from siglip.v1 import embedding_pb2, zero_shot_pb2
 
 from broker import RowError
 from gateway.cache import ENTRY_BYTES
+from gateway.errors import StartError
 from gateway.helpers import DecoderFailed
 from siglip_model.image_processing import ImageLimits, decode
 from tests.gateway.conftest import Served, Start
@@ -199,6 +201,33 @@ async def test_the_second_classification_costs_the_image_tower_only(
     assert (await served.zero_shot.Classify(ask)).results != first.results
     # Half of the prompts are new.
     assert len(text_worker.rows) == 6 and len(vision_worker.rows) == 2
+
+
+async def test_gateways_share_what_they_computed(
+    start: Start, text_worker: FakeWorker, vision_worker: FakeWorker
+) -> None:
+    shared = {"cache_bytes": 1 << 20, "shared_cache_bytes": 1 << 40, "metrics_listen": "127.0.0.1:0"}
+    async with start(**shared) as one, start(**shared) as other:
+        await workers_seen(one), await workers_seen(other)
+        new = [f"shared {time.time_ns()} {number}" for number in range(70)]
+        seen = picture(int(time.time()))
+        await one.embedding.EmbedTexts(texts(*new))
+        await one.embedding.EmbedImages(images(seen))
+        cache: Any = one.gateway.shared.cache
+        await until(lambda: not cache._unwritten and cache._tasks["write"].done())
+        assert vectors(await other.embedding.EmbedTexts(texts(*new))) == right(other, *new)
+        assert vectors(await other.embedding.EmbedImages(images(seen))) == right_images(other, seen)
+        assert len(text_worker.rows) == 70 and len(vision_worker.rows) == 1
+        assert counted(other, "text", "shared") == 70 and counted(other, "vision", "shared") == 1
+        # Asked for once: now the gateway itself remembers.
+        await other.embedding.EmbedTexts(texts(*new))
+        assert counted(other, "text", "hit") == 70
+
+
+async def test_a_shared_cache_needs_one_of_its_own(start: Start) -> None:
+    with pytest.raises(StartError, match=r"--shared-cache-bytes needs .*--cache-bytes above 0"):
+        async with start(cache_bytes=0, shared_cache_bytes=1):
+            pass
 
 
 async def test_nothing_is_remembered_with_a_cache_of_no_bytes(start: Start, text_worker: FakeWorker) -> None:
