@@ -22,10 +22,11 @@ from broker.permissions import require_on_demand
 
 log = logging.getLogger(__name__)
 
-# A reader gives up after this, and nobody asks for a while.
+# A reader gives up after this, once more for each read that it needs; then nobody asks for a while.
 READ_TIMEOUT_S = 0.05
 PAUSE_S = 1.0
-KEYS_PER_READ = 1024
+# Looking at this many vectors keeps the event loop for some milliseconds.
+KEYS_PER_READ = 128
 ROWS_PER_WRITE = 256
 # What waits to be written beyond this is dropped.
 MAX_WAITING_ROWS = 4096
@@ -73,10 +74,11 @@ class SharedCache:
         answer: asyncio.Future[dict[bytes, Row]] = asyncio.get_running_loop().create_future()
         self._asked.append((keys, answer))
         self._start("read", self._read_all)
+        timeout_s = READ_TIMEOUT_S * (1 + len(keys) // KEYS_PER_READ)
         try:
-            return await asyncio.wait_for(answer, READ_TIMEOUT_S)
+            return await asyncio.wait_for(answer, timeout_s)
         except TimeoutError:
-            self._pause(TimeoutError(f"no answer in {READ_TIMEOUT_S} s"))
+            self._pause(TimeoutError(f"no answer in {timeout_s:g} s"))
             return {}
 
     def put(self, key: bytes, row: Row) -> None:

@@ -44,9 +44,9 @@ METHODS: list[tuple[Any, str, Any]] = [
     (EmbeddingService, "EmbedTexts", embedding_pb2.EmbedTextsRequest),
     (EmbeddingService, "EmbedImages", embedding_pb2.EmbedImagesRequest),
     (ZeroShotService, "Classify", zero_shot_pb2.ClassifyRequest),
-    (ZeroShotService, "CreateLabelSet", zero_shot_pb2.CreateLabelSetRequest),
     (ZeroShotService, "Score", zero_shot_pb2.ScoreRequest),
     (ModelService, "Tokenize", model_pb2.TokenizeRequest),
+    (ZeroShotService, "CreateLabelSet", zero_shot_pb2.CreateLabelSetRequest),
 ]
 
 

@@ -1,6 +1,6 @@
 """Nothing is computed twice: an item is remembered, or joins equal work on its way, or is computed now."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import grpc
 
@@ -9,7 +9,7 @@ from gateway.cache import Cache
 from gateway.call import Call
 from gateway.embedded import Embedded, Item
 from gateway.errors import ItemFailure
-from gateway.flights import Flights
+from gateway.flights import Flight, Flights
 from gateway.metrics import Metrics
 from siglip_settings import Tower
 
@@ -50,12 +50,10 @@ class Once:
                 positions = [position_of[key] for key in own]
                 computed.append(await self._lead(tower, own, positions, compute, call))
                 found.update(zip(own, computed[-1].items, strict=True))
-            for key, flight in flights.items():
-                with call.stage(tower, "queue"):
-                    item = await flight.wait(call.left_s())
-                if item is not None:
-                    found[key] = item
-                    joined += 1
+            if flights:
+                landed = await _landed(tower, flights, call)
+                joined += len(landed)
+                found |= landed
         call.at[tower] = "reply"
         self._metrics.cached(tower, "joined", joined)
         return _together([found[key] for key in keys], computed)
@@ -108,6 +106,13 @@ class Once:
             if self._shared:
                 self._shared.put(key, item)
         return True
+
+
+async def _landed(tower: Tower, flights: Mapping[bytes, Flight], call: Call) -> dict[bytes, Item]:
+    """What others computed; without the keys that this call has to ask for itself."""
+    with call.stage(tower, "queue"):
+        items = [(key, await flight.wait(call.left_s())) for key, flight in flights.items()]
+    return {key: item for key, item in items if item is not None}
 
 
 def _fits(item: Item, numerics: set[str]) -> bool:

@@ -130,7 +130,7 @@ class GatewaySettings(ModelSettings, RedisSettings, ProcessSettings):
     )
     max_texts: int = setting(512, unit="texts", minimum=1, help="Texts in one call.")
     max_images: int = setting(64, unit="images", minimum=1, help="Images in one call.")
-    max_labels: int = setting(1024, unit="labels", minimum=1, help="Labels in one Classify call.")
+    max_labels: int = setting(1024, unit="labels", minimum=1, help="Labels in one Classify call or set.")
     max_templates: int = setting(128, unit="templates", minimum=1, help="Templates in one Classify call.")
     max_prompts: int = setting(
         4096, unit="prompts", minimum=1, help="Labels times templates in one Classify call."
