@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -16,6 +16,7 @@ from siglip_client.results import (
     Embeddings,
     ImageLabels,
     LabelScore,
+    LabelSet,
     Limits,
     ModelDescription,
     ModelInfo,
@@ -84,6 +85,17 @@ def classification(
         timing=_timing(answers),
     )
     return _checked(result, count, on_error)
+
+
+def label_set(
+    answers: list[tuple[Chunk[Any], zero_shot_pb2.CreateLabelSetResponse]],
+    *,
+    labels: Sequence[str],
+    templates: Sequence[str],
+) -> LabelSet:
+    [(_, reply)] = answers
+    model = ModelInfo(reply.model.name, reply.model.revision, reply.model.fingerprint)
+    return LabelSet(reply.label_set, tuple(labels), tuple(templates), reply.expires_in_s, model)
 
 
 def scores(
