@@ -49,16 +49,8 @@ def main() -> int:
     print(machine.describe())
     with tempfile.TemporaryDirectory(prefix="siglip-benchmark-") as temporary:
         folder = arguments.model or write_tiny_checkpoint(Path(temporary) / "tiny")
-        options = [
-            "--device",
-            "cpu",
-            "--threads",
-            str(threads),
-            "--log-level",
-            "warning",
-            "--cache-bytes",
-            "0",
-        ]
+        options = ["--device", "cpu", "--threads", str(threads), "--log-level", "warning"]
+        options += ["--cache-bytes", "0"]
         with (
             local_service(str(folder), Path(temporary) / "run", *options) as address,
             ModelAlone(folder, threads) as alone,
