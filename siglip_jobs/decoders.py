@@ -3,6 +3,8 @@
 import multiprocessing
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -86,8 +88,8 @@ class Decoders:
 
 @dataclass(eq=False)
 class _Process:
-    process: multiprocessing.process.BaseProcess
-    connection: multiprocessing.connection.Connection
+    process: BaseProcess
+    connection: Connection
     started: bool = False
 
     @classmethod

@@ -109,13 +109,10 @@ def _refuse_foreign(folder: Path) -> None:
         return
     ours = (lock.NAME, manifest.NAME + atomic.UNFINISHED)
     try:
-        held = sorted(
-            path.name
-            for path in folder.iterdir()
-            if path.name not in ours and not _PART_BEGUN.fullmatch(path.name)
-        )
+        names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         raise OutputError(f"cannot read {folder}: {error.strerror}") from None
+    held = [name for name in names if name not in ours and not _PART_BEGUN.fullmatch(name)]
     if held:
         more = f" and {len(held) - SHOWN_FILES} more" if len(held) > SHOWN_FILES else ""
         raise OutputError(
