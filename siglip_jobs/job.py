@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -70,12 +70,12 @@ class Job:
         try:
             found = output.begin(self._manifest(model))
             written = reading.written_ids(output.folder, found) if self._source.grows else ()
-            pending = Pending(self._source, found, self._options.shard, written)
-            progress = Progress(found.rows, found.failed)
-            self._embed(pending, output, model, progress)
-            if pending.is_empty and not self._stopping.is_set():
-                raise JobError("the source holds no item")
-            return self._finish(pending, output, progress, time.monotonic() - began_s)
+            with closing(Pending(self._source, found, self._options.shard, written)) as pending:
+                progress = Progress(found.rows, found.failed)
+                self._embed(pending, output, model, progress)
+                if pending.is_empty and not self._stopping.is_set():
+                    raise JobError("the source holds no item")
+                return self._finish(pending, output, progress, time.monotonic() - began_s)
         finally:
             output.close()
 
