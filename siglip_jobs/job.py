@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from siglip_jobs import reading
 from siglip_jobs.assembly import Assembly, Place
 from siglip_jobs.decoders import Decoders, Pixels
-from siglip_jobs.errors import JobError, Problem, ServedModelChanged
+from siglip_jobs.errors import JobError, OutputError, Problem, ServedModelChanged
 from siglip_jobs.manifest import Manifest
 from siglip_jobs.options import Options, Progress, Summary
 from siglip_jobs.output import ERRORS, SUMMARY, Output
@@ -192,7 +192,8 @@ class Job:
 
         def tick() -> None:
             while not ended.wait(TICK_S):
-                assembly.tick()
+                with suppress(OutputError):  # told to who answers next, too
+                    assembly.tick()
                 self._tell(assembly, progress)
 
         def count() -> None:

@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,10 @@ class Run:
         }
         self.process = subprocess.Popen(self._command, env=clean_environ(), stderr=subprocess.PIPE)
 
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.kill()
+
     def kill(self) -> None:
         self.process.kill()
         self.process.communicate()
@@ -91,16 +96,16 @@ class Run:
 def test_client_worker_and_gateway_are_killed(
     service: Service, pictures: Path, whole: Path, tmp_path: Path, decode: str
 ) -> None:
-    run = Run(service, pictures, tmp_path / "out", "--decode", decode)
-    for victim in ("client", "worker --tower vision", "client", " gateway", "client"):
-        run.wait_for_parts(3)
-        assert run.process.poll() is None, "it ended before all were killed"
-        if victim == "client":
-            run.kill()
-            run.start()
-        else:
-            os.kill(service.child(victim), signal.SIGKILL)
-    code, told = run.end()
+    with closing(Run(service, pictures, tmp_path / "out", "--decode", decode)) as run:
+        for victim in ("client", "--tower vision", "client", "siglip_cli gateway", "client"):
+            run.wait_for_parts(3)
+            assert run.process.poll() is None, "it ended before all were killed"
+            if victim == "client":
+                run.kill()
+                run.start()
+            else:
+                os.kill(service.child(victim), signal.SIGKILL)
+        code, told = run.end()
     assert code == 1, told
     assert_same(rows(run.out), rows(whole))
     assert len(rows(whole)) == PICTURES
@@ -111,16 +116,18 @@ def test_killed_at_any_instant(
     service: Service, pictures: Path, whole: Path, tmp_path: Path, seed: int
 ) -> None:
     draw = random.Random(seed)
-    run = Run(service, pictures, tmp_path / "out", "--format", draw.choice(["npy", "parquet"]))
     kills = 0
-    while kills < 12:
-        try:
-            run.process.wait(draw.uniform(0.3, 1.5))
-            break
-        except subprocess.TimeoutExpired:
-            run.kill()
-            kills += 1
-            run.start()
-    code, told = run.end()
+    with closing(
+        Run(service, pictures, tmp_path / "out", "--format", draw.choice(["npy", "parquet"]))
+    ) as run:
+        while kills < 12:
+            try:
+                run.process.wait(draw.uniform(0.3, 1.5))
+                break
+            except subprocess.TimeoutExpired:
+                run.kill()
+                kills += 1
+                run.start()
+        code, told = run.end()
     assert kills and code == 1, told
     assert_same(rows(run.out), rows(whole))
