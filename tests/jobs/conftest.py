@@ -6,6 +6,7 @@ import pytest
 from siglip_client import Client
 from tests.client.gateway_process import gateway_process
 from tests.gateway.rig import picture
+from tests.support.pictures import scene, with_orientation
 
 
 @pytest.fixture(scope="session")
@@ -22,12 +23,13 @@ def client(gateway: str) -> Iterator[Client]:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Ten pictures of several sizes and kinds, and two files that are none."""
+    """Eleven pictures of several sizes and kinds, one on its side, and two files that are none."""
     folder = tmp_path / "photos"
     for number in range(10):
         path = folder / ("deep" if number % 3 else ".") / f"{number}.{'png' if number % 2 else 'jpg'}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(picture(number, (30 + 7 * number, 40), "PNG" if number % 2 else "JPEG"))
+    (folder / "4.jpg").write_bytes(with_orientation(scene(60, 40), "JPEG", 6))
     (folder / "bad.png").write_bytes(b"no picture")
     (folder / "none.jpg").write_bytes(b"")
     return folder

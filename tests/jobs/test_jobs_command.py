@@ -1,13 +1,18 @@
 """`siglip embed` from outside: signals, a full disk, a service that is away, what it says."""
 
+import io
 import resource
 import signal
 from pathlib import Path
 
 import pytest
 
+from siglip_cli.main import run
 from siglip_client import Client
 from siglip_jobs import decoder
+from siglip_jobs.job import Job
+from siglip_jobs.options import Options
+from siglip_jobs.sources import open_source
 from tests.cli.service import siglip
 from tests.jobs import crashing_decoder
 from tests.jobs.commands import Embedding, written_parts
@@ -18,13 +23,10 @@ SMALL = ("--rows-per-part", "10")
 
 
 @pytest.fixture
-def whole(tmp_path: Path, gateway: str) -> Path:
+def whole(tmp_path: Path, client: Client) -> Path:
     """What a run that nobody disturbs makes of TEXTS."""
-    done = siglip(
-        "embed", "-", "--out", tmp_path / "whole", "--address", gateway, stdin="\n".join(TEXTS).encode()
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"30 rows in {tmp_path}/whole; ")
+    source = open_source("-", stdin=io.BytesIO("\n".join(TEXTS).encode() + b"\n"))
+    assert Job(source, tmp_path / "whole", client, Options()).run().all_right
     return tmp_path / "whole"
 
 
@@ -92,10 +94,10 @@ def test_a_full_disk(whole: Path, tmp_path: Path, gateway: str) -> None:
     assert_same(rows(out), rows(whole))
 
 
-def test_a_service_that_is_away(tmp_path: Path) -> None:
-    embedding = Embedding("127.0.0.1:1", tmp_path / "out", "--patience-s", "0.2")
-    code, told = embedding.end()
-    assert code == 3 and "the service at 127.0.0.1:1 is not available" in told
+def test_a_service_that_is_away(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["embed", photos, "--out", tmp_path / "out", "--address", "127.0.0.1:1", "--timeout-s", "0.5"]
+    assert run(list(map(str, arguments))) == 3
+    assert "127.0.0.1:1" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -105,7 +107,7 @@ def test_a_decoder_that_crashes_fails_its_picture_only(
     monkeypatch.setattr(decoder, "serve", crashing_decoder.serve)
     (photos / "5.png").write_bytes(crashing_decoder.DEADLY)
     summary = embed(photos, tmp_path / "out", client, decode="client", decode_processes=2)
-    assert (summary.rows, summary.failed) == (13, 3)
+    assert (summary.rows, summary.failed) == (14, 3)
     assert errors(tmp_path / "out")["5.png"].startswith(
         "IMAGE_DECODER_CRASHED: the decoder crashed on this image"
     )
@@ -120,14 +122,22 @@ def test_a_decoder_that_crashes_fails_its_picture_only(
         (["photos", "--rows-per-part", "0"], "--rows-per-part is '0'; it must be a whole number, at least 1"),
     ],
 )
-def test_wrong_usage(arguments: list[str], told: str, photos: Path) -> None:
-    done = siglip("embed", *arguments, "--out", "out", cwd=photos.parent)
-    assert done.returncode == 2 and told in done.stderr and len(done.stderr.splitlines()) == 1
+def test_wrong_usage(
+    arguments: list[str],
+    told: str,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    assert run(["embed", *arguments, "--out", "out"]) == 2
+    said = capsys.readouterr().err
+    assert told in said and len(said.splitlines()) == 1
     assert not (photos.parent / "out").exists()
 
 
 def test_failures_are_counted_and_told(photos: Path, tmp_path: Path, gateway: str) -> None:
     done = siglip("embed", photos, "--out", tmp_path / "out", "--address", gateway)
     assert done.returncode == 1
-    assert done.stdout.startswith(f"12 rows in {tmp_path}/out, 2 of them failed; ")
+    assert done.stdout.startswith(f"13 rows in {tmp_path}/out, 2 of them failed; ")
     assert done.stderr == f"siglip: what failed is listed in {tmp_path}/out/errors.jsonl\n"

@@ -2,6 +2,9 @@
 
 import json
 import os
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from siglip_client import Client
+from siglip_client import Client, StreamResult, Unavailable
 from siglip_jobs import atomic
 from siglip_jobs.choice import Choice
-from siglip_jobs.errors import JobError, OutputError
+from siglip_jobs.errors import JobError, OutputError, ServedModelChanged
 from siglip_jobs.lock import Lock
 from siglip_jobs.shards import Shard
 from tests.jobs.outputs import assert_same, embed, errors, files, rows
@@ -35,7 +38,7 @@ def test_a_folder_of_pictures(
 ) -> None:
     summary = embed(photos, tmp_path / "out", client, format=file_format, decode=decode, decode_processes=2)
     found = rows(tmp_path / "out")
-    assert list(found) == sorted(found) and len(found) == summary.rows == 12
+    assert list(found) == sorted(found) and len(found) == summary.rows == 13
     assert (summary.failed, summary.finished, summary.all_right) == (2, True, False)
     good = [name for name, (_, error) in found.items() if not error]
     expected = client.embed_images([photos / name for name in good]).vectors
@@ -221,7 +224,7 @@ def test_a_folder_may_grow_and_shrink(photos: Path, tmp_path: Path, client: Clie
     before = files(tmp_path / "out")
     (photos / "0.jpg").rename(photos / "00.jpg")
     summary = embed(photos, tmp_path / "out", client)
-    assert (summary.rows, summary.done_now, summary.vanished, summary.vanished_ids) == (13, 1, 1, ["0.jpg"])
+    assert (summary.rows, summary.done_now, summary.vanished, summary.vanished_ids) == (14, 1, 1, ["0.jpg"])
     found = rows(tmp_path / "out")
     np.testing.assert_array_equal(found["0.jpg"][0], found["00.jpg"][0])  # type: ignore[arg-type]
     assert before.items() < files(tmp_path / "out").items()
@@ -287,3 +290,57 @@ def test_a_source_without_items(tmp_path: Path, client: Client) -> None:
     with pytest.raises(JobError, match="the source holds no item"):
         embed(tmp_path / "t.csv", tmp_path / "out", client)
     assert not (tmp_path / "out").exists()
+
+
+def test_answers_in_any_order_are_written_in_that_of_the_source(
+    texts: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed_stream = client.embed_stream
+    monkeypatch.setattr(
+        client, "embed_stream", lambda *given, **options: reversed(list(embed_stream(*given, **options)))
+    )
+    embed(texts, tmp_path / "out", client, rows_per_part=10)
+    monkeypatch.undo()
+    assert list(rows(tmp_path / "out")) == [f"texts.parquet:{number}" for number in range(23)]
+    embed(texts, tmp_path / "whole", client)
+    assert_same(rows(tmp_path / "out"), rows(tmp_path / "whole"))
+
+
+def test_what_is_answered_when_the_service_goes_is_kept(
+    texts: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed_stream = client.embed_stream
+
+    def goes_away(*given: Any, **options: Any) -> Iterator[StreamResult]:
+        yield from islice(embed_stream(*given, ordered=True, **options), 12)
+        raise Unavailable("nobody is there")
+
+    monkeypatch.setattr(client, "embed_stream", goes_away)
+    with pytest.raises(Unavailable, match="nobody is there"):
+        embed(texts, tmp_path / "out", client, rows_per_part=10)
+    assert len(rows(tmp_path / "out")) == 12
+    monkeypatch.undo()
+    assert embed(texts, tmp_path / "out", client).done_now == 11
+    assert len(rows(tmp_path / "out")) == 23
+
+
+def test_vectors_of_another_model_are_not_written(
+    texts: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = client.get_model()
+    described = [model, replace(model, fingerprint="other")]
+    monkeypatch.setattr(client, "get_model", lambda **_: described.pop(0))
+    with pytest.raises(
+        ServedModelChanged, match=f"the served model changed from {model.fingerprint} to other"
+    ):
+        embed(texts, tmp_path / "out", client)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gateway_that_does_not_say_how_it_resizes(
+    photos: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = replace(client.get_model(), image_resample=None)
+    monkeypatch.setattr(client, "get_model", lambda **_: model)
+    with pytest.raises(JobError, match="does not say how it resizes pictures: give --decode gateway"):
+        embed(photos, tmp_path / "out", client, decode="client")
