@@ -116,17 +116,21 @@ def test_what_is_no_shard(text: str) -> None:
         Shard.parse(text)
 
 
-def test_it_goes_on_and_computes_nothing_twice(texts: Path, tmp_path: Path, client: Client) -> None:
-    embed(texts, tmp_path / "out", client, rows_per_part=10)
-    before = files(tmp_path / "out")
-    cut_off(tmp_path / "out", 1)
-    assert embed(texts, tmp_path / "out", client, rows_per_part=4).done_now == 13
-    after = files(tmp_path / "out")
+@pytest.mark.parametrize("choice", [Choice(), Choice(id_column="n")])
+def test_it_goes_on_and_computes_nothing_twice(
+    texts: Path, tmp_path: Path, client: Client, choice: Choice
+) -> None:
+    out = tmp_path / "out"
+    embed(texts, out, client, choice, rows_per_part=10)
+    before = files(out)
+    cut_off(out, 1)
+    assert embed(texts, out, client, choice, rows_per_part=4).done_now == 13
+    after = files(out)
     assert after["part-00000.parquet"] == before["part-00000.parquet"] and len(after) == 5
-    assert embed(texts, tmp_path / "out", client).done_now == 0
-    assert files(tmp_path / "out") == after
-    embed(texts, tmp_path / "whole", client)
-    assert_same(rows(tmp_path / "out"), rows(tmp_path / "whole"))
+    assert embed(texts, out, client, choice).done_now == 0
+    assert files(out) == after
+    embed(texts, tmp_path / "whole", client, choice)
+    assert_same(rows(out), rows(tmp_path / "whole"))
 
 
 def cut_off(out: Path, parts: int) -> None:
