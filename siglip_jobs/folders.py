@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from siglip_jobs import files, names
+from siglip_jobs.errors import Problem
 from siglip_jobs.rows import File, Row
 
 
@@ -63,4 +64,6 @@ class Listed:
 
 def _rows(root: str, paths: Iterable[str]) -> Iterator[Row]:
     for position, path in enumerate(paths):
-        yield Row(names.escape(path), File(f"{root}/{path}"), position=position)
+        lost = path.endswith("/")
+        content = Problem("FOLDER_NOT_READ", "the folder cannot be read") if lost else File(f"{root}/{path}")
+        yield Row(names.escape(path), content, position=position)

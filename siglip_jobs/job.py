@@ -136,7 +136,12 @@ class Job:
                 raise
 
     def _check(self, model: "ModelDescription") -> bool:
-        now = self._client.get_model(timeout_s=self._options.patience_s).fingerprint
+        from siglip_client import SiglipError
+
+        try:
+            now = self._client.get_model().fingerprint
+        except SiglipError:  # the stream itself knows how to wait
+            return False
         if now != model.fingerprint:
             raise ServedModelChanged(f"the served model changed from {model.fingerprint} to {now}")
         return True
@@ -197,8 +202,9 @@ class Job:
                 self._tell(assembly, progress)
 
         def count() -> None:
-            if total := self._source.total():
-                progress.total = total // self._options.shard.count
+            with suppress(JobError):  # which reading it will raise
+                if total := self._source.total():
+                    progress.total = total // self._options.shard.count
 
         # Counting a folder takes a while, and nobody waits for it.
         threading.Thread(target=count, name="siglip-count", daemon=True).start()

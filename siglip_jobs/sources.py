@@ -78,10 +78,11 @@ def _in_folder(folder: str, choice: Choice) -> Source:
         if files.is_image(path):
             choice.refuse_for(f"the folder of images {folder}")
             return Folder(folder)
-        others.append(f"{folder}/{path}")
+        others.append(path)
+    others = list(files.readable(folder, others))
     if not others:
         raise JobError(f"{folder} holds nothing to embed ({' '.join(sorted(files.ALL))})")
-    return _of_kind(others, folder, choice)
+    return _of_kind([f"{folder}/{path}" for path in others], folder, choice)
 
 
 def _of_files(location: str, choice: Choice) -> Source:

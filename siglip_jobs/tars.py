@@ -44,7 +44,13 @@ class Tars:
         return None
 
     def identity(self) -> dict[str, Any]:
-        return {"kind": self.kind, **self._listing.identity()}
+        asked = {f"{kind}_column": name for kind, name in self._choice.given().items()}
+        return {
+            "kind": self.kind,
+            **self._listing.identity(),
+            **asked,
+            "id_column": self._choice.id_column,
+        }
 
     def _check(self, path: str) -> None:
         """The first sample has what was asked for; a tar has no header that could tell."""

@@ -348,3 +348,17 @@ def test_a_gateway_that_does_not_say_how_it_resizes(
     monkeypatch.setattr(client, "get_model", lambda **_: model)
     with pytest.raises(JobError, match="does not say how it resizes pictures: give --decode gateway"):
         embed(photos, tmp_path / "out", client, decode="client")
+
+
+def test_a_source_of_strange_names(tmp_path: Path, client: Client) -> None:
+    folder = tmp_path / "st\udcffrange"
+    folder.mkdir()
+    (folder / "t.csv").write_bytes(b'id,text,n\n\xfe,one,\xfd\nb,\xff,2\n"open')
+    summary = embed(f"{folder}/t.csv", tmp_path / "out", client, Choice(columns=("n",)), format="parquet")
+    assert summary.failed == 2
+    table = pq.read_table(tmp_path / "out" / "part-00000.parquet")
+    assert table["id"].to_pylist() == ["\\xfe", "b", "t.csv:2"] and table["n"][0].as_py() == "\\xfd"
+    told = table["error"].to_pylist()
+    assert (
+        told[0] is None and told[1].startswith("TEXT_NOT_UNICODE") and "st\\xffrange/t.csv: line" in told[2]
+    )
