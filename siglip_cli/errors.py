@@ -13,6 +13,7 @@ _KNOWN = (
     ("siglip_model.files", "CheckpointError", exit_codes.USAGE),
     ("siglip_model.finetune.recipe", "TrainingError", exit_codes.USAGE),
     ("siglip_model.finetune.recipe", "Interrupted", exit_codes.INTERRUPTED),
+    ("siglip_jobs.errors", "JobError", exit_codes.USAGE),
     ("gateway.errors", "StartError", exit_codes.USAGE),
     ("workers.errors", "SetupError", exit_codes.USAGE),
     ("workers.errors", "WorkerError", exit_codes.UNAVAILABLE),
