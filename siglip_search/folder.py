@@ -1,0 +1,152 @@
+"""A folder that `siglip embed` filled, complete or not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from siglip_search.errors import SearchError
+from siglip_search.parts import NpyPart, ParquetPart, Part
+
+Unit = npt.NDArray[np.float32]
+
+BLOCK_BYTES = 32 * 1024 * 1024
+"""Of float32 vectors that are held at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Where a vector is, and whose it is."""
+
+    number: int
+    """Over all parts, in their order."""
+    id: str
+
+
+class EmbeddedFolder:
+    """The rows that are in the folder now; what a job adds later is not seen.
+
+    Raises SearchError if `path` is no such folder or holds files that do not fit.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.manifest = _manifest(self.path)
+        self.dim: int = self.manifest["embedding_dim"]
+        self.parts = self._parts()
+        self._starts = [0, *accumulate(part.rows for part in self.parts)]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model that made the vectors."""
+        return str(self.manifest["model"]["fingerprint"])
+
+    @property
+    def model(self) -> str:
+        """Its name and fingerprint, as people read them."""
+        return f"{self.manifest['model'].get('name', '?')} ({self.fingerprint})"
+
+    @property
+    def kind(self) -> str:
+        """What was embedded: images or texts."""
+        return str(self.manifest.get("source", {}).get("kind", "images"))
+
+    @property
+    def rows(self) -> int:
+        return self._starts[-1]
+
+    @cached_property
+    def complete(self) -> bool:
+        """Whether the job has ended: it then leaves a summary."""
+        return (self.path / "summary.json").is_file()
+
+    def blocks(self, first: int = 0, rows: int | None = None) -> Iterator[tuple[int, Unit]]:
+        """(number of its first row, vectors) of all rows from `first` on: float32 [n, dim] of length 1.
+
+        Rows that failed, and those that have no direction (NaN, infinite, all zero), are rows of NaN.
+        """
+        size = rows or max(1, BLOCK_BYTES // (4 * self.dim))
+        for part, start in zip(self.parts, self._starts, strict=False):
+            if start + part.rows <= first:
+                continue
+            at = start
+            for block in part.blocks(size):
+                skipped = max(0, first - at)
+                if skipped < len(block):
+                    yield at + skipped, unit(block[skipped:])
+                at += len(block)
+
+    def ids(self, numbers: Sequence[int]) -> list[str]:
+        """The ids of some rows, in the order asked."""
+        found: dict[int, str] = {}
+        for part, start in zip(self.parts, self._starts, strict=False):
+            if here := sorted({n for n in numbers if start <= n < start + part.rows}):
+                found |= zip(here, part.ids([n - start for n in here]), strict=True)
+        return [found[number] for number in numbers]
+
+    def find(self, ids: Sequence[str]) -> list[Row]:
+        """The rows of ids. Raises SearchError for one that is not here."""
+        found: dict[str, int] = {}
+        wanted = set(ids)
+        for part, start in zip(self.parts, self._starts, strict=False):
+            if wanted:
+                found |= {name: start + row for name, row in part.find(wanted).items()}
+                wanted -= found.keys()
+        if wanted:
+            raise SearchError(f"{self.path} has no row with the id {next(n for n in ids if n in wanted)!r}")
+        return [Row(found[name], name) for name in ids]
+
+    def vectors(self, rows: Sequence[Row]) -> Unit:
+        """Their vectors, float32 [n, dim] of length 1. Raises SearchError for a row that failed."""
+        found = np.stack([next(self.blocks(row.number))[1][0] for row in rows])
+        for row, vector in zip(rows, found, strict=True):
+            if np.isnan(vector).any():
+                raise SearchError(f"{row.id!r} has no vector in {self.path}: it failed")
+        return found
+
+    def _parts(self) -> list[Part]:
+        kinds: tuple[tuple[str, type[ParquetPart] | type[NpyPart]], ...] = (
+            ("part-*.parquet", ParquetPart),
+            ("part-*.npy", NpyPart),
+        )
+        return [kind(path, self.dim) for glob, kind in kinds for path in sorted(self.path.glob(glob))]
+
+
+def unit(vectors: npt.NDArray[np.floating[Any]]) -> Unit:
+    """float32 rows of length 1, of NaN where there is no direction."""
+    wide = vectors.astype(np.float32)  # a copy: the file's numbers stay
+    length = np.sqrt(np.einsum("nd,nd->n", wide, wide))
+    length[~np.isfinite(length) | (length == 0)] = np.nan
+    wide /= length[:, None]
+    return wide
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    if not folder.is_dir():
+        raise SearchError(f"there is no folder {folder}")
+    try:
+        manifest = json.loads(path.read_bytes())
+        right = manifest["format"] == "siglip-embeddings" and str(manifest["model"]["fingerprint"])
+        dim = manifest["embedding_dim"]
+    except FileNotFoundError:
+        raise SearchError(
+            f"{folder} is no embedded folder: it has no manifest.json; make one with 'siglip embed'"
+        ) from None
+    except OSError as error:
+        raise SearchError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        right, dim = False, 0
+    if not right or not isinstance(dim, int) or dim < 1:
+        raise SearchError(f"{path} is not the manifest of an embedded folder")
+    if manifest.get("version") != 1:
+        raise SearchError(f"{path} has version {manifest.get('version')!r}; this program reads version 1")
+    return manifest  # type: ignore[no-any-return]
