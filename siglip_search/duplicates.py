@@ -96,7 +96,8 @@ def _compare(links: _Links, left: tuple[int, Unit], right: tuple[int, Unit], lea
 def _link(links: _Links, cosines: Unit, top: int, left: int, least: float) -> None:
     near = cosines >= least
     if top + len(cosines) > left:  # the diagonal runs through: each pair once, none with itself
-        near &= np.tri(*near.shape, k=top - left, dtype=np.bool_) ^ True
+        rows, columns = np.arange(near.shape[0]) + top, np.arange(near.shape[1]) + left
+        near &= columns > rows[:, None]
     one, other = np.nonzero(near)
     if not len(one):
         return

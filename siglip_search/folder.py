@@ -21,6 +21,8 @@ Unit = npt.NDArray[np.float32]
 BLOCK_BYTES = 32 * 1024 * 1024
 """Of float32 vectors that are held at a time."""
 
+ID_ROWS = 65_536
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -73,7 +75,7 @@ class EmbeddedFolder:
 
         Rows that failed, and those that have no direction (NaN, infinite, all zero), are rows of NaN.
         """
-        size = rows or max(1, BLOCK_BYTES // (4 * self.dim))
+        size = rows or self._block_rows
         for part, start in zip(self.parts, self._starts, strict=False):
             if start + part.rows <= first:
                 continue
@@ -83,6 +85,15 @@ class EmbeddedFolder:
                 if skipped < len(block):
                     yield at + skipped, unit(block[skipped:])
                 at += len(block)
+
+    def items(self) -> Iterator[tuple[list[str], Unit]]:
+        """(ids, vectors) of the rows that have a vector: float32 [n, dim] of length 1."""
+        size = self._block_rows
+        for part in self.parts:
+            for names, block in zip(part.id_blocks(size), part.blocks(size), strict=True):
+                vectors = unit(block)
+                right = ~np.isnan(vectors[:, 0])
+                yield [name for name, good in zip(names, right, strict=True) if good], vectors[right]
 
     def ids(self, numbers: Sequence[int]) -> list[str]:
         """The ids of some rows, in the order asked."""
@@ -96,10 +107,10 @@ class EmbeddedFolder:
         """The rows of ids. Raises SearchError for one that is not here."""
         found: dict[str, int] = {}
         wanted = set(ids)
-        for part, start in zip(self.parts, self._starts, strict=False):
-            if wanted:
-                found |= {name: start + row for name, row in part.find(wanted).items()}
-                wanted -= found.keys()
+        for number, name in enumerate(self._all_ids() if wanted else ()):
+            if name in wanted:
+                found[name] = number
+        wanted -= found.keys()
         if wanted:
             raise SearchError(f"{self.path} has no row with the id {next(n for n in ids if n in wanted)!r}")
         return [Row(found[name], name) for name in ids]
@@ -111,6 +122,13 @@ class EmbeddedFolder:
             if np.isnan(vector).any():
                 raise SearchError(f"{row.id!r} has no vector in {self.path}: it failed")
         return found
+
+    @property
+    def _block_rows(self) -> int:
+        return max(1, BLOCK_BYTES // (4 * self.dim))
+
+    def _all_ids(self) -> Iterator[str]:
+        return (name for part in self.parts for block in part.id_blocks(ID_ROWS) for name in block)
 
     def _parts(self) -> list[Part]:
         kinds: tuple[tuple[str, type[ParquetPart] | type[NpyPart]], ...] = (

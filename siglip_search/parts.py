@@ -33,8 +33,8 @@ class Part(Protocol):
         """The ids of some rows, in the order asked."""
         ...
 
-    def find(self, wanted: set[str]) -> dict[str, int]:
-        """The rows of those ids that are here."""
+    def id_blocks(self, rows: int) -> Iterator[list[str]]:
+        """All ids in order, in lists as long as the blocks."""
         ...
 
 
@@ -70,18 +70,9 @@ class ParquetPart:
             start = end
         return [found[row] for row in rows]
 
-    def find(self, wanted: set[str]) -> dict[str, int]:
-        import pyarrow
-        import pyarrow.compute
-
-        values = pyarrow.array(sorted(wanted), pyarrow.string())
-        found, start = {}, 0
-        for batch in self._batches("id", 65_536):
-            column = batch.column(0).cast(pyarrow.string())
-            here = pyarrow.compute.is_in(column, value_set=values).to_numpy(zero_copy_only=False)
-            found |= {column[row].as_py(): start + row for row in np.flatnonzero(here).tolist()}
-            start += len(column)
-        return found
+    def id_blocks(self, rows: int) -> Iterator[list[str]]:
+        for batch in self._batches("id", rows):
+            yield batch.column(0).to_pylist()
 
     def _batches(self, column: str, rows: int) -> Iterator[Any]:
         import pyarrow
@@ -142,8 +133,10 @@ class NpyPart:
         found = {row: name for row, name in enumerate(self._all_ids()) if row in wanted}
         return [found[row] for row in rows]
 
-    def find(self, wanted: set[str]) -> dict[str, int]:
-        return {name: row for row, name in enumerate(self._all_ids()) if name in wanted}
+    def id_blocks(self, rows: int) -> Iterator[list[str]]:
+        names = self._all_ids()
+        while block := list(islice(names, rows)):
+            yield block
 
     def _all_ids(self) -> Iterator[str]:
         count = 0

@@ -27,6 +27,9 @@ def test_rows_have_numbers_ids_and_vectors(tmp_path: Path, format: str) -> None:
         assert [start for start, _ in blocks] == sorted({start for start, _ in blocks})
         together = np.concatenate([block for _, block in blocks]) if blocks else np.empty((0, 16))
         np.testing.assert_allclose(together, vectors[first:], atol=1e-6)
+    names, found = zip(*folder.items(), strict=True)
+    assert sum(names, []) == [f"{number:05}.png" for number in range(700) if number != 20]
+    np.testing.assert_allclose(np.concatenate(found), np.delete(vectors, 20, axis=0), atol=1e-6)
     with pytest.raises(SearchError, match="no row with the id 'gone'"):
         folder.find(["00005.png", "gone"])
     with pytest.raises(SearchError, match=r"'00020.png' has no vector in .*: it failed"):
