@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from siglip_search.errors import SearchError
+from siglip_search.manifests import Place, fingerprint, places
 from siglip_search.parts import NpyPart, ParquetPart, Part
 
+Kind = Literal["images", "texts"]
 Unit = npt.NDArray[np.float32]
 
 BLOCK_BYTES = 32 * 1024 * 1024
@@ -36,20 +36,22 @@ class Row:
 class EmbeddedFolder:
     """The rows that are in the folder now; what a job adds later is not seen.
 
-    Raises SearchError if `path` is no such folder or holds files that do not fit.
+    `path` is what a job was given as --out: if it ran in shares (--shard), all that are there are one folder.
+    Raises SearchError if it is no such folder, or holds files that do not fit.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.manifest = _manifest(self.path)
+        self._places = places(self.path)
+        self.manifest = self._places[0].manifest
         self.dim: int = self.manifest["embedding_dim"]
-        self.parts = self._parts()
+        self.parts = [part for place in self._places for part in self._parts(place)]
         self._starts = [0, *accumulate(part.rows for part in self.parts)]
 
     @property
     def fingerprint(self) -> str:
         """Of the model that made the vectors."""
-        return str(self.manifest["model"]["fingerprint"])
+        return fingerprint(self.manifest)
 
     @property
     def model(self) -> str:
@@ -57,18 +59,21 @@ class EmbeddedFolder:
         return f"{self.manifest['model'].get('name', '?')} ({self.fingerprint})"
 
     @property
-    def kind(self) -> str:
-        """What was embedded: images or texts."""
-        return str(self.manifest.get("source", {}).get("kind", "images"))
+    def kind(self) -> Kind:
+        """What was embedded."""
+        source = self.manifest.get("source", {})
+        lines_of_text = source.get("kind") == "lines" and not source.get("paths")
+        return "texts" if lines_of_text or source.get("text_column") else "images"
+
+    @property
+    def complete(self) -> bool:
+        """Whether the job has ended, in all its shares."""
+        finished = all(place.manifest.get("finished") for place in self._places)
+        return finished and len(self._places) == self._places[0].shares
 
     @property
     def rows(self) -> int:
         return self._starts[-1]
-
-    @cached_property
-    def complete(self) -> bool:
-        """Whether the job has ended: it then leaves a summary."""
-        return (self.path / "summary.json").is_file()
 
     def blocks(self, first: int = 0, rows: int | None = None) -> Iterator[tuple[int, Unit]]:
         """(number of its first row, vectors) of all rows from `first` on: float32 [n, dim] of length 1.
@@ -130,12 +135,12 @@ class EmbeddedFolder:
     def _all_ids(self) -> Iterator[str]:
         return (name for part in self.parts for block in part.id_blocks(ID_ROWS) for name in block)
 
-    def _parts(self) -> list[Part]:
-        kinds: tuple[tuple[str, type[ParquetPart] | type[NpyPart]], ...] = (
-            ("part-*.parquet", ParquetPart),
-            ("part-*.npy", NpyPart),
-        )
-        return [kind(path, self.dim) for glob, kind in kinds for path in sorted(self.path.glob(glob))]
+    def _parts(self, place: Place) -> Iterator[Part]:
+        if fingerprint(place.manifest) != self.fingerprint or place.manifest["embedding_dim"] != self.dim:
+            raise SearchError(f"{place.path} and {self._places[0].path} are of different models")
+        for name in place.part_names():
+            kind = ParquetPart if name.endswith(".parquet") else NpyPart
+            yield kind(place.path / name, self.dim)
 
 
 def unit(vectors: npt.NDArray[np.floating[Any]]) -> Unit:
@@ -145,26 +150,3 @@ def unit(vectors: npt.NDArray[np.floating[Any]]) -> Unit:
     length[~np.isfinite(length) | (length == 0)] = np.nan
     wide /= length[:, None]
     return wide
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    if not folder.is_dir():
-        raise SearchError(f"there is no folder {folder}")
-    try:
-        manifest = json.loads(path.read_bytes())
-        right = manifest["format"] == "siglip-embeddings" and str(manifest["model"]["fingerprint"])
-        dim = manifest["embedding_dim"]
-    except FileNotFoundError:
-        raise SearchError(
-            f"{folder} is no embedded folder: it has no manifest.json; make one with 'siglip embed'"
-        ) from None
-    except OSError as error:
-        raise SearchError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        right, dim = False, 0
-    if not right or not isinstance(dim, int) or dim < 1:
-        raise SearchError(f"{path} is not the manifest of an embedded folder")
-    if manifest.get("version") != 1:
-        raise SearchError(f"{path} has version {manifest.get('version')!r}; this program reads version 1")
-    return manifest  # type: ignore[no-any-return]

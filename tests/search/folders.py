@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 FINGERPRINT = "f" * 16
+ENDS = {"parquet": [".parquet"], "npy": [".ids.jsonl", ".npy"]}
 
 
 def random_vectors(rows: int, dim: int = 16, seed: int = 0) -> np.ndarray:
@@ -34,9 +35,13 @@ def write_folder(
     folder.mkdir(parents=True, exist_ok=True)
     names = list(ids) or [f"{number:05}.png" for number in range(len(vectors))]
     stored = vectors.astype({"f32": np.float32, "f16": np.float16}[dtype])
+    entries = []
     for number, rows in enumerate(np.array_split(np.arange(len(vectors)), parts)):
         write = _parquet if format == "parquet" else _npy
-        write(folder / f"part-{number:05}", stored[rows], [names[row] for row in rows])
+        path = folder / f"part-{number:05}"
+        write(path, stored[rows], [names[row] for row in rows])
+        files = [f"{path.name}{end}" for end in ENDS[format]]
+        entries.append({"files": dict.fromkeys(files, 1), "rows": len(rows), "failed": 0, "end": 0})
     manifest = {
         "format": "siglip-embeddings",
         "version": 1,
@@ -45,10 +50,10 @@ def write_folder(
         "dtype": dtype,
         "source": {"kind": "images", "root": str(folder / "pictures")} | source,
         "options": {},
+        "parts": entries,
+        "finished": complete,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    if complete:
-        (folder / "summary.json").write_text("{}")
     return folder
 
 

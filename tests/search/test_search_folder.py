@@ -1,6 +1,7 @@
 """Reading embedded folders, right ones and others."""
 
 import json
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def test_rows_have_numbers_ids_and_vectors(tmp_path: Path, format: str) -> None:
         together = np.concatenate([block for _, block in blocks]) if blocks else np.empty((0, 16))
         np.testing.assert_allclose(together, vectors[first:], atol=1e-6)
     names, found = zip(*folder.items(), strict=True)
-    assert sum(names, []) == [f"{number:05}.png" for number in range(700) if number != 20]
+    assert list(chain.from_iterable(names)) == [f"{number:05}.png" for number in range(700) if number != 20]
     np.testing.assert_allclose(np.concatenate(found), np.delete(vectors, 20, axis=0), atol=1e-6)
     with pytest.raises(SearchError, match="no row with the id 'gone'"):
         folder.find(["00005.png", "gone"])
@@ -39,9 +40,44 @@ def test_rows_have_numbers_ids_and_vectors(tmp_path: Path, format: str) -> None:
 def test_what_a_job_has_so_far(tmp_path: Path) -> None:
     folder = EmbeddedFolder(write_folder(tmp_path, random_vectors(30), complete=False))
     assert not folder.complete
-    (tmp_path / "part-00002.parquet").rename(tmp_path / "part-00002.parquet.partial")
-    assert EmbeddedFolder(tmp_path).rows == 20
-    assert folder.rows == 30
+    (tmp_path / "part-00003.parquet").write_bytes(b"what a killed job left")
+    assert EmbeddedFolder(tmp_path).rows == 30
+
+
+def test_shares_are_one_folder(tmp_path: Path) -> None:
+    vectors = random_vectors(50)
+    write_folder(tmp_path / "shard-10-of-11", vectors[30:], ids=[f"b{number}" for number in range(20)])
+    write_folder(tmp_path / "shard-2-of-11", vectors[:30])
+    folder = EmbeddedFolder(tmp_path)
+    assert (folder.rows, folder.complete) == (50, False)
+    assert folder.ids([0, 30, 49]) == ["00000.png", "b0", "b19"]
+    np.testing.assert_allclose(folder.vectors(folder.find(["b3"])), vectors[33:34], atol=1e-6)
+    write_folder(tmp_path / "shard-3-of-11", vectors, fingerprint="other")
+    with pytest.raises(SearchError, match=r"shard-3-of-11 and .*shard-2-of-11 are of different models"):
+        EmbeddedFolder(tmp_path)
+
+
+def test_the_last_share_completes_it(tmp_path: Path) -> None:
+    write_folder(tmp_path / "shard-0-of-2", random_vectors(5))
+    assert not EmbeddedFolder(tmp_path).complete
+    write_folder(tmp_path / "shard-1-of-2", random_vectors(5), complete=False)
+    assert not EmbeddedFolder(tmp_path).complete
+    write_folder(tmp_path / "shard-1-of-2", random_vectors(5))
+    assert EmbeddedFolder(tmp_path).complete
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ({"kind": "images"}, "images"),
+        ({"kind": "lines", "paths": False}, "texts"),
+        ({"kind": "lines", "paths": True}, "images"),
+        ({"kind": "table", "text_column": "caption"}, "texts"),
+        ({"kind": "table", "image_column": "jpg"}, "images"),
+    ],
+)
+def test_what_was_embedded(tmp_path: Path, source: dict[str, object], kind: str) -> None:
+    assert EmbeddedFolder(write_folder(tmp_path, random_vectors(2), **source)).kind == kind
 
 
 def manifest(folder: Path, **changed: object) -> None:
@@ -68,6 +104,10 @@ def damage(folder: Path, what: str) -> None:
             manifest(folder, embedding_dim=17)
         case "no dim":
             manifest(folder, embedding_dim="many")
+        case "no parts":
+            manifest(folder, parts=[{"rows": 3}])
+        case "gone":
+            part.unlink()
         case "no Parquet":
             part.write_bytes(b"PAR1 or not")
         case "no column":
@@ -97,6 +137,8 @@ def damage(folder: Path, what: str) -> None:
         ("other version", "version 2; this program reads version 1"),
         ("other dim", "part-00000.parquet has vectors of 16 numbers, but the folder's manifest says 17"),
         ("no dim", "not the manifest"),
+        ("no parts", "does not list the parts"),
+        ("gone", "cannot read .*part-00001.parquet: .*No such file"),
         ("no Parquet", "cannot read .*part-00001.parquet"),
         ("no column", "no column 'vector'; its columns: id, embedding"),
         ("no list", "the column vector is double, not a fixed-size list"),
