@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from siglip_jobs import names
-
 from siglip_cli.errors import CommandError
 from siglip_cli.output import one_line
 from siglip_cli.queries import Answer
+from siglip_jobs import names
 
 if TYPE_CHECKING:
     from siglip_search import EmbeddedFolder, Hit
@@ -36,7 +35,7 @@ def write_sheet(
     sections = [
         Section(
             f"“{one_line(answer.query)}”",
-            f"{min(len(answer.hits), PICTURES)} nearest of {folder.rows:,} · {one_line(folder.model)}",
+            f"{min(len(answer.hits), PICTURES)} nearest of {folder.rows:,} · {one_line(folder.model_name)}",
             [
                 _tile(hit, share, place)
                 for hit, share in list(zip(answer.hits, answer.probabilities, strict=True))[:PICTURES]

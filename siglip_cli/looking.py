@@ -50,8 +50,8 @@ def refuse_other_model(folder: "EmbeddedFolder", served: "ModelDescription", add
     """Raises CommandError that names both."""
     if served.fingerprint != folder.fingerprint:
         raise CommandError(
-            f"{folder.path} was made by {folder.model}, and {address} serves {served.name} "
-            f"({served.fingerprint}): vectors of different models cannot be compared"
+            f"{folder.path} was made by {folder.model_name} ({folder.fingerprint}), and {address} serves "
+            f"{served.name} ({served.fingerprint}): vectors of different models cannot be compared"
         )
 
 

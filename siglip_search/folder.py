@@ -54,9 +54,8 @@ class EmbeddedFolder:
         return fingerprint(self.manifest)
 
     @property
-    def model(self) -> str:
-        """Its name and fingerprint, as people read them."""
-        return f"{self.manifest['model'].get('name', '?')} ({self.fingerprint})"
+    def model_name(self) -> str:
+        return str(self.manifest["model"].get("name", "?"))
 
     @property
     def kind(self) -> Kind:
