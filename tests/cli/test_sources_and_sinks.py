@@ -12,6 +12,7 @@ import pytest
 
 from siglip_cli.errors import CommandError
 from siglip_cli.images import Reading, Unreadable, find, read
+from siglip_cli.main import run
 from siglip_cli.result_file import result_file
 from siglip_jobs.choice import Choice
 from siglip_jobs.errors import JobError
@@ -181,10 +182,16 @@ def test_a_table_of_texts_is_refused(tmp_path: Path) -> None:
         (["--image-column", "a", "--path-column", "b"], "one of --path-column, --image-column"),
     ],
 )
-def test_wrong_usage(tmp_path: Path, arguments: list[str], said: str) -> None:
-    done = siglip("classify", "a.png", "--label", "x", *arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    [line] = done.stderr.splitlines()
+def test_wrong_usage(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["classify", "a.png", "--label", "x", *arguments]) == 2
+    [line] = capsys.readouterr().err.splitlines()
     assert said in line
     assert list(tmp_path.iterdir()) == []
 
