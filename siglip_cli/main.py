@@ -17,6 +17,7 @@ from siglip_cli.commands.dead_letter import dead_letter
 from siglip_cli.commands.doctor import doctor
 from siglip_cli.commands.download import download
 from siglip_cli.commands.embed import embed_image, embed_text
+from siglip_cli.commands.embed_job import embed
 from siglip_cli.commands.gateway import gateway
 from siglip_cli.commands.info import info
 from siglip_cli.commands.near_duplicates import near_duplicates
@@ -37,6 +38,7 @@ COMMANDS = (
     score,
     embed_text,
     embed_image,
+    embed,
     search,
     near_duplicates,
     info,

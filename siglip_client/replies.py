@@ -143,6 +143,7 @@ def description(answers: list[tuple[Chunk[Any], model_pb2.GetModelResponse]]) ->
         limits=Limits(**{name: getattr(reply.limits, name) for name in Limits.__dataclass_fields__}),
         text_tower=_tower(reply.text_tower),
         vision_tower=_tower(reply.vision_tower),
+        image_resample=reply.image_resample if reply.HasField("image_resample") else None,
     )
 
 

@@ -190,7 +190,11 @@ class TowerStatus:
 
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
-    """The served model; `logit_scale` is the multiplier of the cosine itself."""
+    """The served model; `logit_scale` is the multiplier of the cosine itself.
+
+    `image_resample` is Pillow's number of the filter that resizes images; None from
+    a gateway that does not say it.
+    """
 
     name: str
     revision: str
@@ -206,6 +210,7 @@ class ModelDescription:
     limits: Limits
     text_tower: TowerStatus
     vision_tower: TowerStatus
+    image_resample: int | None = None
 
     @property
     def info(self) -> ModelInfo:

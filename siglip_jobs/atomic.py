@@ -11,7 +11,7 @@ UNFINISHED = ".unfinished"
 """How names of files end that are being written."""
 
 
-def write_unfinished(target: Path, write: Callable[[BinaryIO], None]) -> int:
+def write_unfinished(target: Path, write: Callable[[BinaryIO], object]) -> int:
     """Writes all of it to the disk, under another name. Returns the bytes. Raises OutputError."""
     partial = unfinished(target)
     try:
@@ -34,9 +34,9 @@ def finish(target: Path) -> None:
     sync(target.parent)
 
 
-def write(target: Path, data: bytes) -> None:
+def write(target: Path, write: Callable[[BinaryIO], object]) -> None:
     """Both. Raises OutputError."""
-    write_unfinished(target, lambda file: _all(file, data))
+    write_unfinished(target, write)
     finish(target)
 
 
@@ -50,7 +50,3 @@ def sync(folder: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
-
-
-def _all(file: BinaryIO, data: bytes) -> None:
-    file.write(data)

@@ -1,7 +1,7 @@
 """Which column is embedded, which one names the rows: as asked for, or found by their usual names."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from siglip_jobs.errors import JobError
@@ -96,7 +96,7 @@ def _found(choice: Choice, table: str, held: Sequence[str], paths_only: Sequence
     ]
     if len(usual) == 1:
         [(kind, name)] = usual
-        return replace(choice, **{f"{kind}_column": name})
+        return Choice(**{f"{kind}_column": name}, id_column=choice.id_column, columns=choice.columns)
     options = "--text-column, --path-column or --image-column"
     what = "several columns that could be embedded" if usual else "no column of a usual name"
     named = f" ({', '.join(name for _, name in usual)})" if usual else ""

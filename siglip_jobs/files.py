@@ -22,6 +22,10 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 Wanted = Callable[[str], bool]
 
 
+def is_image(path: str) -> bool:
+    return suffix(path) in IMAGES
+
+
 def suffix(name: str) -> str:
     return PurePath(name).suffix.lower()
 
@@ -70,6 +74,7 @@ class Glob:
     """A pattern as the folder to walk, and which of the paths below it match; ** is any number of folders."""
 
     def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
         parts = PurePath(pattern).parts
         fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
         self.root = str(PurePath(*parts[:fixed]))
@@ -80,7 +85,9 @@ class Glob:
         return _match(path.split("/"), self._parts)
 
     def paths(self) -> Iterator[str]:
-        """Relative to `root`."""
+        """Relative to `root`. Raises JobError where that is no folder."""
+        if not Path(self.root).is_dir():
+            raise JobError(f"there is no folder {self.root}, where {self.pattern} would begin")
         return walk(self.root, self.matches, self.depth)
 
 
@@ -97,6 +104,11 @@ def named(location: str) -> list[str]:
     if Path(location).is_file():
         return [location]
     return [path for whole in braces(location) for path in _expanded(whole, location)]
+
+
+def beginning(pattern: str) -> str:
+    """The folder that is searched, or that holds the file that is named."""
+    return Glob(pattern).root if glob.has_magic(pattern) else str(PurePath(pattern).parent)
 
 
 def braces(pattern: str) -> list[str]:
@@ -122,6 +134,4 @@ def _expanded(whole: str, location: str) -> list[str]:
         of = f" (of {location})" if whole != location else ""
         raise JobError(f"there is no file or folder {whole}{of}")
     found = Glob(whole)
-    if not Path(found.root).is_dir():
-        raise JobError(f"there is no folder {found.root}, where {whole} would begin")
     return [str(PurePath(found.root, path)) for path in found.paths()]

@@ -30,25 +30,27 @@ class Folder:
         return sum(1 for _ in self._paths())
 
     def identity(self) -> dict[str, Any]:
-        return {"kind": self.kind, "root": names.escape(self.root)}
+        pattern = {"pattern": names.escape(self._pattern.pattern)} if self._pattern else {}
+        return {"kind": self.kind, "root": names.escape(self.root), **pattern}
 
     def _paths(self) -> Iterator[str]:
-        if self._pattern:
-            return files.walk(self.root, self._pattern.matches, self._pattern.depth)
-        return files.walk(self.root, _is_image)
+        if (pattern := self._pattern) is None:
+            return files.walk(self.root, files.is_image)
+        return files.walk(
+            self.root, lambda path: files.is_image(path) and pattern.matches(path), pattern.depth
+        )
 
 
 class Listed:
-    """Image files that were named one by one, or by several globs."""
+    """Image files named by a pattern with braces. Ids are relative to the folder where all of it begins."""
 
     kind = "images"
     may_repeat = False
     grows = True
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        whole = sorted({os.path.abspath(path) for path in paths})  # noqa: PTH100
-        self.root = os.path.commonpath([os.path.dirname(path) for path in whole])  # noqa: PTH120
-        self._paths = [os.path.relpath(path, self.root) for path in whole]
+    def __init__(self, paths: Sequence[str], beginnings: Sequence[str]) -> None:
+        self.root = os.path.commonpath([os.path.abspath(folder) for folder in beginnings])  # noqa: PTH100
+        self._paths = sorted({os.path.relpath(path, self.root) for path in paths})
         self.column_types: dict[str, Any] = {}
 
     def rows(self, after: int = 0) -> Iterator[Row]:
@@ -61,7 +63,3 @@ class Listed:
 
     def identity(self) -> dict[str, Any]:
         return {"kind": self.kind, "root": names.escape(self.root)}
-
-
-def _is_image(path: str) -> bool:
-    return files.suffix(path) in files.IMAGES

@@ -54,7 +54,8 @@ class Manifest:
     def save(self, folder: Path) -> None:
         """Raises OutputError."""
         values = {"format": FORMAT, "version": VERSION, **asdict(self), "rows": self.rows}
-        atomic.write(folder / NAME, (json.dumps(values, indent=1) + "\n").encode())
+        text = (json.dumps(values, indent=1) + "\n").encode()
+        atomic.write(folder / NAME, lambda file: file.write(text))
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -1,7 +1,10 @@
 """The output folder: who may write there, what is there already, and how a part is added for good."""
 
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from siglip_jobs import atomic, lock, manifest
 from siglip_jobs.errors import OutputError
@@ -11,6 +14,7 @@ from siglip_jobs.parts import Layout, Part
 
 ERRORS, SUMMARY = "errors.jsonl", "summary.json"
 SHOWN_FILES = 5
+_PART_BEGUN = re.compile(rf"part-\d+\..*{atomic.UNFINISHED}")
 
 
 class Output:
@@ -65,13 +69,14 @@ class Output:
         assert self.manifest
         self.manifest.save(self.folder)
 
-    def write(self, name: str, data: bytes) -> None:
-        atomic.write(self.folder / name, data)
+    def write(self, name: str, write: Callable[[BinaryIO], object]) -> None:
+        """A file beside the parts. Raises OutputError."""
+        atomic.write(self.folder / name, write)
 
-    def close(self, *, unused: bool = False) -> None:
-        """unused: nothing was written, and a folder that was made for it goes again."""
-        if unused and self._made:
-            (self.folder / lock.NAME).unlink(missing_ok=True)
+    def close(self) -> None:
+        """A folder that was made here and in which nothing was written goes again."""
+        if self._made and os.listdir(self.folder) == [lock.NAME]:  # noqa: PTH208
+            (self.folder / lock.NAME).unlink()
             self.folder.rmdir()
         self._lock.close()
 
@@ -103,11 +108,11 @@ def _refuse_foreign(folder: Path) -> None:
     if not folder.exists() or (folder / manifest.NAME).exists():
         return
     ours = (lock.NAME, manifest.NAME + atomic.UNFINISHED)
-    unfinished = lambda name: name.startswith("part-") and name.endswith(atomic.UNFINISHED)  # noqa: E731
     try:
-        held = sorted(name for name in os.listdir(folder) if name not in ours and not unfinished(name))  # noqa: PTH208
+        names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         raise OutputError(f"cannot read {folder}: {error.strerror}") from None
+    held = [name for name in names if name not in ours and not _PART_BEGUN.fullmatch(name)]
     if held:
         more = f" and {len(held) - SHOWN_FILES} more" if len(held) > SHOWN_FILES else ""
         raise OutputError(

@@ -41,7 +41,7 @@ class Parquet:
                 for group in range(file.num_row_groups):
                     before += (count := file.metadata.row_group(group).num_rows)
                     if before > skipped or id_column is not None:
-                        yield from _rows(file, group, columns if before > skipped else [id_column])
+                        yield from _rows(file, group, [*columns] if before > skipped else [id_column])
                     else:
                         yield from ({} for _ in range(count))
         except self._arrow.ArrowException as error:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -66,7 +67,7 @@ class Layout:
         """Under unfinished names. Returns the bytes of each file. Raises OutputError."""
         writers = (self._parquet,) if self.format == "parquet" else (self._ids, self._matrix)
         return {
-            name: atomic.write_unfinished(folder / name, lambda file, write=writer: write(part, file))
+            name: atomic.write_unfinished(folder / name, partial(writer, part))
             for name, writer in zip(self.names(number), writers, strict=True)
         }
 

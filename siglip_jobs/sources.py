@@ -73,7 +73,7 @@ def _in_folder(folder: str, choice: Choice) -> Source:
     """Images win: a table that lies beside them describes them."""
     others: list[str] = []
     for path in files.walk(folder, lambda path: files.suffix(path) in files.ALL):
-        if files.suffix(path) in files.IMAGES:
+        if files.is_image(path):
             choice.refuse_for(f"the folder of images {folder}")
             return Folder(folder)
         others.append(f"{folder}/{path}")
@@ -83,27 +83,23 @@ def _in_folder(folder: str, choice: Choice) -> Source:
 
 
 def _of_files(location: str, choice: Choice) -> Source:
-    wholes = files.braces(location)
-    if not Path(location).exists() and len(wholes) == 1 and _may_be_images(location):
+    wholes = [location] if Path(location).is_file() else files.braces(location)
+    if len(wholes) == 1 and glob.has_magic(location) and not Path(location).is_file():
         pattern = files.Glob(location)
-        choice.refuse_for("a glob of images")
-        return Folder(pattern.root, pattern)
+        if any(map(files.is_image, pattern.paths())):  # which are then walked as they are needed
+            choice.refuse_for("a glob of images")
+            return Folder(pattern.root, pattern)
     found = files.named(location)
     if not found:
         raise JobError(f"no file matches {location}")
+    if all(map(files.is_image, found)):
+        choice.refuse_for("a list of images")
+        return Listed(found, [files.beginning(whole) for whole in wholes])
     return _of_kind(found, location, choice)
-
-
-def _may_be_images(location: str) -> bool:
-    """A glob of one kind is walked as it is needed; others are listed."""
-    return glob.has_magic(location) and files.suffix(location) in files.IMAGES
 
 
 def _of_kind(paths: list[str], location: str, choice: Choice) -> Source:
     ends = sorted({files.suffix(path) for path in paths})
-    if files.IMAGES.issuperset(ends):
-        choice.refuse_for("a list of images")
-        return Listed(paths)
     if files.TARS.issuperset(ends):
         return Tars(Listing(paths), choice)
     if len(ends) > 1:

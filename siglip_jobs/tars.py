@@ -78,7 +78,7 @@ class Tars:
             yield key, sample.text(self._choice.text_column), columns
             return
         wanted = self._choice.image_column
-        images = [end for end in sample.members if (end == wanted if wanted else _is_image(end))]
+        images = [end for end in sample.members if (end == wanted if wanted else files.is_image(f"x.{end}"))]
         if not images:
             yield (
                 key,
@@ -150,7 +150,12 @@ def _samples(tar: tarfile.TarFile) -> Iterator[Sample]:
         sample.members[end] = member
     if sample is not None:
         yield sample
+    _check_end(tar)
 
 
-def _is_image(end: str) -> bool:
-    return files.suffix(f"x.{end}") in files.IMAGES
+def _check_end(tar: tarfile.TarFile) -> None:
+    """tarfile ends in silence at a header that is cut off or damaged. Raises tarfile.ReadError."""
+    assert tar.fileobj
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError(f"the archive is cut off or damaged at byte {tar.offset}")

@@ -275,6 +275,25 @@ class ClientSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JobSettings(ClientSettings):
+    """How a job over many items runs."""
+
+    decode: Literal["gateway", "client"] = setting(
+        "gateway", help="Where images are decoded. client: here, which takes that load off the gateway."
+    )
+    decoders: int = setting(
+        0, minimum=0, maximum=1024, unit="processes", help="For --decode client; 0: one per core."
+    )
+    rows_per_part: int = setting(20_000, minimum=1, maximum=10_000_000, unit="rows", help="Of one part.")
+    part_every_s: float = setting(
+        60.0, unit="s", minimum=0.1, help="A part is written after this time, full or not."
+    )
+    patience_s: float = setting(
+        600.0, unit="s", minimum=0.1, help="How long to wait for the service without any progress."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainSettings(PlaceSettings):
     """How a checkpoint is fine-tuned."""
 
