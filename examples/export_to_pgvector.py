@@ -51,22 +51,24 @@ def script(folder: EmbeddedFolder, table: str) -> Iterator[str]:
 
 
 def write_directly(folder: EmbeddedFolder, table: str, url: str) -> None:
+    """All or nothing."""
     import psycopg
 
-    with psycopg.connect(url) as connection, connection.cursor() as cursor:
-        for statement in definitions(folder, table):
-            cursor.execute(statement)
-        with cursor.copy(copy(table)) as rows:
-            for line in lines(folder):
-                rows.write(line)
+    try:
+        with psycopg.connect(url) as connection, connection.cursor() as cursor:
+            for statement in definitions(folder, table):
+                cursor.execute(statement)
+            with cursor.copy(copy(table)) as rows:
+                for line in lines(folder):
+                    rows.write(line)
+    except psycopg.Error as error:
+        sys.exit(f"export failed: {error}")
 
 
 def definitions(folder: EmbeddedFolder, table: str) -> list[str]:
-    # Half as large as vector, and what an f16 job keeps anyway.
-    kind = "halfvec" if folder.manifest.get("dtype") == "f16" else "vector"
     return [
         "CREATE EXTENSION IF NOT EXISTS vector",
-        f"CREATE TABLE IF NOT EXISTS {quoted(table)} (id text PRIMARY KEY, embedding {kind}({folder.dim}))",
+        f"CREATE TABLE IF NOT EXISTS {quoted(table)} (id text PRIMARY KEY, embedding vector({folder.dim}))",
     ]
 
 
