@@ -130,27 +130,31 @@ class NpyPart:
 
     def ids(self, rows: Sequence[int]) -> list[str]:
         wanted = set(rows)
-        found = {row: name for row, name in enumerate(self._all_ids()) if row in wanted}
+        found = {row: self._id(row, line) for row, line in enumerate(self._lines()) if row in wanted}
         return [found[row] for row in rows]
 
     def id_blocks(self, rows: int) -> Iterator[list[str]]:
-        names = self._all_ids()
+        names = (self._id(row, line) for row, line in enumerate(self._lines()))
         while block := list(islice(names, rows)):
             yield block
 
-    def _all_ids(self) -> Iterator[str]:
+    def _lines(self) -> Iterator[bytes]:
         count = 0
         try:
             with self._ids.open("rb") as lines:
                 for line in islice(lines, self.rows):
-                    yield str(json.loads(line)["id"])
                     count += 1
+                    yield line
         except OSError as error:
             raise SearchError(f"cannot read {self._ids}: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError):
-            raise SearchError(f"{self._ids}, line {count + 1}: not an object with an id") from None
         if count < self.rows:
             raise SearchError(f"{self._ids} has {count} lines, but {self.path.name} has {self.rows} rows")
+
+    def _id(self, row: int, line: bytes) -> str:
+        try:
+            return str(json.loads(line)["id"])
+        except (ValueError, KeyError, TypeError):
+            raise SearchError(f"{self._ids}, line {row + 1}: not an object with an id") from None
 
 
 def _check_dim(path: Path, found: int, dim: int) -> None:

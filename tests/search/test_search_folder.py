@@ -146,7 +146,7 @@ def damage(folder: Path, what: str) -> None:
         ("npy of one column", r"holds float32 \[3\], not rows of floats"),
         ("no ids", "cannot read .*part-00001.ids.jsonl: No such file"),
         ("fewer ids", "has 1 lines, but part-00001.npy has 10 rows"),
-        ("no id", "line 1: not an object with an id"),
+        ("no id", "line 6: not an object with an id"),
     ],
 )
 def test_a_folder_that_cannot_be_read_says_why(tmp_path: Path, what: str, said: str) -> None:
