@@ -24,15 +24,16 @@ def cosines(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     return queries @ vectors.T / lengths
 
 
+@pytest.mark.parametrize("top_k", [1, 23, 200])
 @pytest.mark.parametrize(("format", "dtype"), FORMATS)
-def test_the_best_rows_are_found(tmp_path: Path, format: str, dtype: str) -> None:
+def test_the_best_rows_are_found(tmp_path: Path, format: str, dtype: str, top_k: int) -> None:
     vectors = random_vectors(1000) * 3  # of any length
     place = write_folder(tmp_path, vectors, format=format, dtype=dtype)
     queries = random_vectors(5, seed=1) * 7
-    found = search(EmbeddedFolder(place), queries, top_k=23)
+    found = search(EmbeddedFolder(place), queries, top_k)
     expected = cosines(queries, vectors.astype({"f32": np.float32, "f16": np.float16}[dtype]))
     for hits, row in zip(found.hits, expected, strict=True):
-        best = np.argsort(-row)[:23]
+        best = np.argsort(-row)[:top_k]
         assert [hit.number for hit in hits] == best.tolist()
         assert [hit.id for hit in hits] == [f"{number:05}.png" for number in best]
         np.testing.assert_allclose([hit.cosine for hit in hits], row[best], atol=1e-6)
