@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from siglip_jobs.errors import Problem
+from siglip_jobs.names import storable
 from siglip_jobs.parts import Part
 from siglip_jobs.rows import Row
 
@@ -80,7 +81,8 @@ class Assembly:
         if not len(self._part):
             self._began_s = time.monotonic()
         problem = answer if isinstance(answer, Problem) else None
-        self._part.add(row.id, None if problem else answer, str(problem) if problem else None, row.columns)
+        error = storable(str(problem)) if problem else None  # it may name a file
+        self._part.add(row.id, None if problem else answer, error, row.columns)
         self._part.end, self._part.check = row.position + 1, row.check
         if self._part.is_full:
             self._flush()

@@ -28,6 +28,8 @@ class Decoders:
 
     def __init__(self, model: "ModelDescription", count: int) -> None:
         """Raises JobError for a gateway that does not say how it prepares pictures."""
+        import PIL  # noqa: F401  # told here, where it is missing, and not by each process
+
         if model.image_resample is None:
             raise JobError("this gateway does not say how it resizes pictures: give --decode gateway")
         limits = model.limits

@@ -4,7 +4,7 @@ import glob
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
@@ -23,7 +23,7 @@ Wanted = Callable[[str], bool]
 
 
 def is_image(path: str) -> bool:
-    return suffix(path) in IMAGES
+    return suffix(path) in IMAGES and not path.endswith("/")
 
 
 def suffix(name: str) -> str:
@@ -33,6 +33,7 @@ def suffix(name: str) -> str:
 def walk(root: str, wanted: Wanted, depth: float = math.inf) -> Iterator[str]:
     """Paths below `root`, relative to it, of the files that are wanted; sorted folder by folder.
 
+    A folder that cannot be read is given too, with a / at its end; for `root` itself JobError is raised.
     Links are followed, but into each real folder once, so that circles end. Hidden names are left out.
     Memory grows with the number of folders; of files, only those of the folders that are open are held.
     """
@@ -48,7 +49,10 @@ def _walk(root: str, below: str, wanted: Wanted, depth: float, seen: set[tuple[i
         with os.scandir(folder) as entries:
             found = sorted((entry.name, _is_folder(entry)) for entry in entries)
     except OSError as error:
-        raise JobError(f"cannot read the folder {folder}: {error.strerror}") from None
+        if not below:
+            raise JobError(f"cannot read the folder {root}: {error.strerror}") from None
+        yield below
+        return
     for name, is_folder in found:
         if name.startswith("."):
             continue
@@ -68,6 +72,14 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return entry.is_dir()
     except OSError:  # a link that leads to itself: told when it is read
         return False
+
+
+def readable(root: str, paths: Iterable[str]) -> Iterator[str]:
+    """The files of a walk. Raises JobError for a folder that cannot be read."""
+    for path in paths:
+        if path.endswith("/"):
+            raise JobError(f"cannot read the folder {root}/{path}")
+        yield path
 
 
 class Glob:
@@ -134,4 +146,4 @@ def _expanded(whole: str, location: str) -> list[str]:
         of = f" (of {location})" if whole != location else ""
         raise JobError(f"there is no file or folder {whole}{of}")
     found = Glob(whole)
-    return [str(PurePath(found.root, path)) for path in found.paths()]
+    return [str(PurePath(found.root, path)) for path in readable(found.root, found.paths())]

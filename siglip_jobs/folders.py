@@ -1,10 +1,11 @@
 """Images of a folder, or those that a glob finds, as they stand on the disk now."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from siglip_jobs import files, names
+from siglip_jobs.errors import Problem
 from siglip_jobs.rows import File, Row
 
 
@@ -21,9 +22,7 @@ class Folder:
         self.column_types: dict[str, Any] = {}
 
     def rows(self, after: int = 0) -> Iterator[Row]:
-        for position, path in enumerate(self._paths()):
-            if position >= after:
-                yield Row(names.escape(path), File(f"{self.root}/{path}"), position=position)
+        yield from _rows(self.root, self._paths())
 
     def total(self) -> int | None:
         """Walks through all of it."""
@@ -54,12 +53,17 @@ class Listed:
         self.column_types: dict[str, Any] = {}
 
     def rows(self, after: int = 0) -> Iterator[Row]:
-        for position, path in enumerate(self._paths):
-            if position >= after:
-                yield Row(names.escape(path), File(f"{self.root}/{path}"), position=position)
+        yield from _rows(self.root, self._paths)
 
     def total(self) -> int | None:
         return len(self._paths)
 
     def identity(self) -> dict[str, Any]:
         return {"kind": self.kind, "root": names.escape(self.root)}
+
+
+def _rows(root: str, paths: Iterable[str]) -> Iterator[Row]:
+    for position, path in enumerate(paths):
+        lost = path.endswith("/")
+        content = Problem("FOLDER_NOT_READ", "the folder cannot be read") if lost else File(f"{root}/{path}")
+        yield Row(names.escape(path), content, position=position)

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from siglip_jobs import reading
 from siglip_jobs.assembly import Assembly, Place
 from siglip_jobs.decoders import Decoders, Pixels
-from siglip_jobs.errors import JobError, Problem, ServedModelChanged
+from siglip_jobs.errors import JobError, OutputError, Problem, ServedModelChanged
 from siglip_jobs.manifest import Manifest
 from siglip_jobs.options import Options, Progress, Summary
 from siglip_jobs.output import ERRORS, SUMMARY, Output
@@ -70,12 +70,12 @@ class Job:
         try:
             found = output.begin(self._manifest(model))
             written = reading.written_ids(output.folder, found) if self._source.grows else ()
-            pending = Pending(self._source, found, self._options.shard, written)
-            progress = Progress(found.rows, found.failed)
-            self._embed(pending, output, model, progress)
-            if pending.is_empty and not self._stopping.is_set():
-                raise JobError("the source holds no item")
-            return self._finish(pending, output, progress, time.monotonic() - began_s)
+            with closing(Pending(self._source, found, self._options.shard, written)) as pending:
+                progress = Progress(found.rows, found.failed)
+                self._embed(pending, output, model, progress)
+                if pending.is_empty and not self._stopping.is_set():
+                    raise JobError("the source holds no item")
+                return self._finish(pending, output, progress, time.monotonic() - began_s)
         finally:
             output.close()
 
@@ -136,7 +136,12 @@ class Job:
                 raise
 
     def _check(self, model: "ModelDescription") -> bool:
-        now = self._client.get_model(timeout_s=self._options.patience_s).fingerprint
+        from siglip_client import SiglipError
+
+        try:
+            now = self._client.get_model().fingerprint
+        except SiglipError:  # the stream itself knows how to wait
+            return False
         if now != model.fingerprint:
             raise ServedModelChanged(f"the served model changed from {model.fingerprint} to {now}")
         return True
@@ -192,12 +197,14 @@ class Job:
 
         def tick() -> None:
             while not ended.wait(TICK_S):
-                assembly.tick()
+                with suppress(OutputError):  # told to who answers next, too
+                    assembly.tick()
                 self._tell(assembly, progress)
 
         def count() -> None:
-            if total := self._source.total():
-                progress.total = total // self._options.shard.count
+            with suppress(JobError):  # which reading it will raise
+                if total := self._source.total():
+                    progress.total = total // self._options.shard.count
 
         # Counting a folder takes a while, and nobody waits for it.
         threading.Thread(target=count, name="siglip-count", daemon=True).start()

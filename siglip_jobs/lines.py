@@ -49,11 +49,12 @@ class Csv(_Untyped):
         self, path: str, columns: list[str], skipped: int, id_column: str | None
     ) -> Iterator[dict[str, Any]]:
         with open(path, **READ) as file:  # type: ignore[call-overload]  # noqa: PTH123
+            reader = csv.DictReader(file, delimiter=self._delimiter, strict=True)
             try:
-                for row in csv.DictReader(file, delimiter=self._delimiter, strict=True):
+                for row in reader:
                     yield {name: value for name, value in row.items() if name is not None}
             except csv.Error as error:
-                raise ValueError(str(error)) from None
+                raise ValueError(f"line {reader.line_num}: {error}") from None
 
 
 class JsonLines(_Untyped):
@@ -72,12 +73,13 @@ class JsonLines(_Untyped):
                     yield _object(line, number)
 
     def _looked_at(self, path: str) -> dict[str, Any]:
-        """The first value of each column of the first lines."""
+        """A value of each column of the first lines."""
         found: dict[str, Any] = {}
         try:
             for row in itertools.islice(self.values(path, [], 0, None), LOOKED_AT_LINES):
-                if isinstance(row, dict):
-                    found = row | found
+                for name, value in row.items() if isinstance(row, dict) else ():
+                    if found.get(name) is None:
+                        found[name] = value
         except OSError as error:
             raise JobError(f"cannot read {path}: {error.strerror}") from None
         if not found:

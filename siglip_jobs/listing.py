@@ -24,6 +24,12 @@ class Listing:
         return {"root": names.escape(self.root), "files": [_state(path, name) for path, name in self]}
 
 
+def refuse_passing(error: Exception, path: str) -> None:
+    """Raises JobError for what may be gone in the next run: places in the source would then be others."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise JobError(f"cannot read {path}: {error.strerror}; the same command continues") from None
+
+
 def _state(path: str, name: str) -> list[Any]:
     try:
         status = os.stat(path)  # noqa: PTH116

@@ -53,6 +53,7 @@ class Output:
         number = len(self.manifest.parts)
         files = layout.write(part, self.folder, number)
         failed = sum(error is not None for error in part.errors)
+        self.manifest.finished = False
         self.manifest.parts.append(PartEntry(files, len(part), failed, part.end, part.check.hex()))
         try:
             self.manifest.save(self.folder)

@@ -59,6 +59,11 @@ class Layout:
     dim: int
     columns: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Raises JobError where what it takes is not installed: before the work, not after it."""
+        if self.format == "parquet":
+            arrow()
+
     def names(self, number: int) -> list[str]:
         ends = (".parquet",) if self.format == "parquet" else (".ids.jsonl", ".npy")
         return [f"part-{number:05d}{end}" for end in ends]

@@ -48,6 +48,9 @@ class Pending:
         self._repeated.seek(0)
         yield from self._repeated
 
+    def close(self) -> None:
+        self._repeated.close()
+
     def _is_to_do(self, row: Row) -> bool:
         if not self._shard.holds(row.id):
             return False

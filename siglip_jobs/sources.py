@@ -1,6 +1,7 @@
 """From what the user named to a source of rows: a folder, a glob, archives, tables or standard input."""
 
 import glob
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ class Source(Protocol):
         """Two rows can have one id."""
 
     def rows(self, after: int = 0) -> Iterator[Row]:
-        """Of rows before position `after` only the ids hold, where ids can repeat; else they are left out."""
+        """Those before position `after` may be left out, where no id can repeat, and need have only an id."""
 
     def total(self) -> int | None:
         """How many rows there are, where that can be known."""
@@ -66,7 +67,8 @@ def open_source(
 def _piped() -> BinaryIO:
     if sys.stdin is None or sys.stdin.isatty():  # None: the caller closed it
         raise JobError("- reads standard input, which gives nothing: pipe something in")
-    return sys.stdin.buffer
+    # Not its own buffer: a thread that is left waiting there would make Python abort as it ends.
+    return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
 
 
 def _in_folder(folder: str, choice: Choice) -> Source:
@@ -76,10 +78,11 @@ def _in_folder(folder: str, choice: Choice) -> Source:
         if files.is_image(path):
             choice.refuse_for(f"the folder of images {folder}")
             return Folder(folder)
-        others.append(f"{folder}/{path}")
+        others.append(path)
+    others = list(files.readable(folder, others))
     if not others:
         raise JobError(f"{folder} holds nothing to embed ({' '.join(sorted(files.ALL))})")
-    return _of_kind(others, folder, choice)
+    return _of_kind([f"{folder}/{path}" for path in others], folder, choice)
 
 
 def _of_files(location: str, choice: Choice) -> Source:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from siglip_jobs import names
 from siglip_jobs.choice import Choice, Columns, choose
 from siglip_jobs.errors import JobError, Problem
-from siglip_jobs.listing import Listing
+from siglip_jobs.listing import Listing, refuse_passing
 from siglip_jobs.rows import Content, Encoded, File, Row, Text, as_text
 
 Values = dict[str, Any]
@@ -34,7 +34,7 @@ class Format(Protocol):
     ) -> Iterator[Values | Problem]:
         """The rows in order; of the first `skipped` ones perhaps nothing but the id.
 
-        Raises ValueError or OSError where the file is damaged.
+        Raises ValueError, or OSError without a number, where the file is damaged.
         """
 
 
@@ -93,6 +93,7 @@ class Table:
         try:
             yield from self._format.values(path, self._columns.needed, skipped, self._columns.id)
         except (ValueError, OSError) as error:
+            refuse_passing(error, path)
             yield Problem("FILE_UNREADABLE", f"{path}: {' '.join(str(error).split())}")
 
     def _row(self, path: str, place: str, values: Values | Problem, position: int) -> Row:

@@ -8,7 +8,7 @@ from typing import Any
 from siglip_jobs import files, names
 from siglip_jobs.choice import Choice
 from siglip_jobs.errors import JobError, Problem
-from siglip_jobs.listing import Listing
+from siglip_jobs.listing import Listing, refuse_passing
 from siglip_jobs.rows import Content, File, Row, Text, as_text
 
 MAX_FIELD_BYTES = 1 << 20
@@ -44,7 +44,13 @@ class Tars:
         return None
 
     def identity(self) -> dict[str, Any]:
-        return {"kind": self.kind, **self._listing.identity()}
+        asked = {f"{kind}_column": name for kind, name in self._choice.given().items()}
+        return {
+            "kind": self.kind,
+            **self._listing.identity(),
+            **asked,
+            "id_column": self._choice.id_column,
+        }
 
     def _check(self, path: str) -> None:
         """The first sample has what was asked for; a tar has no header that could tell."""
@@ -66,6 +72,7 @@ class Tars:
                 for sample in _samples(tar):
                     yield from self._items(sample, name)
         except (tarfile.TarError, OSError, EOFError) as error:
+            refuse_passing(error, path)
             yield name, Problem("SHARD_UNREADABLE", f"{' '.join(str(error).split())}"), self._none()
 
     def _items(self, sample: "Sample", shard: str) -> Iterator[tuple[str, Content, tuple[Any, ...]]]:

@@ -284,7 +284,7 @@ class JobSettings(ClientSettings):
     decoders: int = setting(
         0, minimum=0, maximum=1024, unit="processes", help="For --decode client; 0: one per core."
     )
-    rows_per_part: int = setting(20_000, minimum=1, maximum=10_000_000, unit="rows", help="Of one part.")
+    rows_per_part: int = setting(20_000, minimum=1, maximum=1_000_000, unit="rows", help="Of one part.")
     part_every_s: float = setting(
         60.0, unit="s", minimum=0.1, help="A part is written after this time, full or not."
     )

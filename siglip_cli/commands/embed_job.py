@@ -112,6 +112,7 @@ def embed(
       cat queries.txt | siglip embed - --out vectors --format npy
     """
     settings = load_settings(JobSettings, given)
+    from siglip_client import SiglipError
     from siglip_jobs.job import Job
     from siglip_jobs.options import Options
     from siglip_jobs.shards import Shard
@@ -133,8 +134,11 @@ def embed(
         try:
             with _stopped_by_signals(job, display):
                 summary = job.run()
-        except Exception:
-            display.say(f"what was answered is written; the same command goes on in {one_line(str(out))}")
+        except SiglipError:
+            if job.is_stopping:
+                return exit_codes.INTERRUPTED
+            if out.exists():
+                display.say(f"what was answered is in {one_line(str(out))}; the same command continues")
             raise
         finally:
             display.close()

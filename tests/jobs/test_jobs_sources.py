@@ -322,3 +322,18 @@ def test_a_large_table_is_not_read_at_once(tmp_path: Path) -> None:
     rows = open_source(f"{tmp_path}/t.parquet").rows()
     assert all(isinstance(next(rows).content, Encoded) for _ in range(1000))
     assert pa.total_allocated_bytes() - before < 20_000_000
+
+
+def test_a_folder_that_cannot_be_read_is_one_item(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refused(folder: str) -> Any:
+        if folder.endswith("z/deep/"):
+            raise PermissionError(13, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    found = contents(open_source(str(photos)))
+    assert found["z/deep/"].reason == "FOLDER_NOT_READ" and found["z/c.webp"] == b"z/c.webp"
+    with pytest.raises(JobError, match=r"cannot read the folder .*/z/deep/"):
+        open_source(f"{photos}/**/*.csv")
