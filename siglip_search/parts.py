@@ -42,9 +42,13 @@ class ParquetPart:
     """Columns `id` (string) and `vector` (fixed-size list of float or halffloat, null where failed)."""
 
     def __init__(self, path: Path, dim: int) -> None:
-        import pyarrow
-        import pyarrow.parquet
-
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ModuleNotFoundError:
+            raise SearchError(
+                "Parquet needs pyarrow, which is not installed: pip install 'siglip[jobs]'"
+            ) from None
         self.path = path
         self._dim = dim
         try:
