@@ -1,6 +1,7 @@
 """`siglip search` and `siglip near-duplicates`, against numpy and a real service."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,11 @@ import pytest
 from PIL import Image
 
 from siglip_cli.main import run
+from siglip_cli.pictures import find_pictures
 from siglip_client import Client
+from siglip_jobs.rows import loaded
+from siglip_jobs.sources import open_source
+from siglip_search import EmbeddedFolder
 from tests.cli.service import Service
 from tests.search.folders import random_vectors, write_folder
 from tests.support.pictures import encoded, scene
@@ -118,6 +123,22 @@ def test_a_contact_sheet(embedded: Path, tmp_path: Path, ask) -> None:
             tile = drawn.crop((left, top, left + sheet.PICTURE[0], top + sheet.PICTURE[1]))
             away = np.abs(np.asarray(tile, np.int32) - np.asarray(sheet.small(best), np.int32)).mean()
         assert (away < 1) == (folder != tmp_path)
+
+
+def test_pictures_in_archives(embedded: Path, tmp_path: Path) -> None:
+    for shard, numbers in (("a", range(6)), ("b", range(6, 12))):
+        with tarfile.open(tmp_path / f"{shard}.tar", "w") as tar:
+            for number in numbers:
+                tar.add(embedded / "pictures" / "deep" / f"{number}.png", f"{number}.png")
+    rows = [row.id for row in open_source(str(tmp_path / "*.tar")).rows()]
+    place = write_folder(tmp_path / "vectors", random_vectors(12, DIM), ids=rows)
+    manifest = json.loads((place / "manifest.json").read_text())
+    manifest["source"] = open_source(str(tmp_path / "*.tar")).identity()
+    (place / "manifest.json").write_text(json.dumps(manifest))
+    found = find_pictures(EmbeddedFolder(place), [rows[8], rows[2], "gone"], None)
+    assert {name: loaded(content, 1 << 20) for name, content in found.items()} == {
+        rows[number]: (embedded / "pictures" / "deep" / f"{number}.png").read_bytes() for number in (2, 8)
+    }
 
 
 def test_a_folder_of_another_model(embedded: Path, tmp_path: Path, ask) -> None:
