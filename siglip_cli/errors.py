@@ -10,6 +10,7 @@ from siglip_settings import SettingsError
 _KNOWN = (
     ("siglip_client.errors", "InvalidRequest", exit_codes.USAGE),
     ("siglip_client.errors", "SiglipError", exit_codes.UNAVAILABLE),
+    ("siglip_search.errors", "SearchError", exit_codes.USAGE),
     ("siglip_model.files", "CheckpointError", exit_codes.USAGE),
     ("siglip_model.finetune.recipe", "TrainingError", exit_codes.USAGE),
     ("siglip_model.finetune.recipe", "Interrupted", exit_codes.INTERRUPTED),
