@@ -79,7 +79,7 @@ class Flow:
         self.opened: embedding_pb2.StreamOpened | None = None
         self._waiting: deque[Entry] = deque()
         self._sent = 0
-        self._ready: deque[tuple[int, StreamResult]] = deque()
+        self._ready: deque[StreamResult] = deque()
         self._early: dict[int, StreamResult] = {}
         self._next = 0
         self.accepted = 0
@@ -143,15 +143,16 @@ class Flow:
     @property
     def finished(self) -> bool:
         """All is answered, and nothing more comes."""
-        return self.exhausted and not self._unfinished and not self._ready
+        return self.all_answered and not self._ready
 
     @property
     def all_answered(self) -> bool:
+        """Nothing needs to be sent any more."""
         return self.exhausted and not self._unfinished
 
     def take(self) -> list[StreamResult]:
         """What is ready."""
-        taken = [result for _, result in self._ready]
+        taken = list(self._ready)
         self._ready.clear()
         self._taken += len(taken)
         return taken
@@ -204,11 +205,11 @@ class Flow:
 
     def _finish(self, sequence: int, result: StreamResult) -> None:
         if not self._ordered:
-            self._ready.append((sequence, result))
+            self._ready.append(result)
             return
         self._early[sequence] = result
         while found := self._early.pop(self._next, None):
-            self._ready.append((self._next, found))
+            self._ready.append(found)
             self._next += 1
 
 

@@ -127,23 +127,19 @@ def test_what_is_no_item_is_the_callers_mistake(client: Any) -> None:
         list(client.embed_stream([], dtype="f64"))
 
 
-def test_the_credit_is_respected(client: Any, service: StreamStandIn) -> None:
-    service.max_items = 5
+def test_the_credit_of_each_stream_is_respected(connect: Connect, service: StreamStandIn) -> None:
+    """All that may be taken from the iterable is more than one stream may have."""
 
-    def waits(exchange: Exchange) -> Iterator[Response]:
-        """Answers only when nothing more comes for a while: who sent more than the credit would be seen."""
+    def slow(exchange: Exchange) -> Iterator[Response]:
         yield exchange.open()
-        read: list[Any] = []
         for item in exchange.items():
-            read.append(item)
-            if len(read) == 5:
-                time.sleep(0.02)
-                yield exchange.answer(*read)
-                read = []
+            time.sleep(0.005)
+            yield exchange.answer(item)
 
-    service.scripts.append(waits)
-    items = texts(50)
-    check(list(client.embed_stream(items)), items)
+    service.max_items = 5
+    service.scripts.extend([slow] * 3)
+    items = texts(60)
+    check(list(connect(connections=3).embed_stream(items)), items)
     assert service.most_unanswered <= 5
 
 
