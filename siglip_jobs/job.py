@@ -1,37 +1,29 @@
 """The run of a job: reading, preparing, embedding and writing at the same time, from where it stopped."""
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from siglip_jobs import reading
 from siglip_jobs.assembly import Assembly, Place
-from siglip_jobs.decoders import Decoders, Pixels
+from siglip_jobs.conclusion import conclude
 from siglip_jobs.errors import JobError, OutputError, Problem, ServedModelChanged
 from siglip_jobs.manifest import Manifest
 from siglip_jobs.options import Options, Progress, Summary
-from siglip_jobs.output import ERRORS, SUMMARY, Output
+from siglip_jobs.output import Output
 from siglip_jobs.parts import Layout, Part
 from siglip_jobs.pending import Pending
-from siglip_jobs.preparing import prepared
-from siglip_jobs.rows import Row, loaded
+from siglip_jobs.preparing import Prepare, prepared, preparing
+from siglip_jobs.rows import Row
 from siglip_jobs.sources import Source
 
 if TYPE_CHECKING:
     from siglip_client import Client, ModelDescription, StreamItem, StreamResult
 
-READERS = 8
-"""Threads that read files: a disk, and more so a network, serves several at a time."""
 TICK_S = 0.2
-SHOWN_VANISHED = 10
-
-Prepared = str | bytes | Pixels | Problem
 
 
 class Job:
@@ -75,7 +67,13 @@ class Job:
                 self._embed(pending, output, model, progress)
                 if pending.is_empty and not self._stopping.is_set():
                     raise JobError("the source holds no item")
-                return self._finish(pending, output, progress, time.monotonic() - began_s)
+                return conclude(
+                    pending,
+                    output,
+                    before=progress.before,
+                    seconds=time.monotonic() - began_s,
+                    finished=not self._stopping.is_set(),
+                )
         finally:
             output.close()
 
@@ -104,7 +102,7 @@ class Job:
         )
         keep = True
         try:
-            with self._ticking(assembly, progress), self._preparing(model) as prepare:
+            with self._ticking(assembly, progress), preparing(options, model) as prepare:
                 self._stream(self._items(pending, assembly, prepare), assembly, model)
         except ServedModelChanged:
             keep = False  # who knows which of them these are of
@@ -146,13 +144,11 @@ class Job:
             raise ServedModelChanged(f"the served model changed from {model.fingerprint} to {now}")
         return True
 
-    def _items(
-        self, pending: Pending, assembly: Assembly, prepare: Callable[[Row], Prepared]
-    ) -> "Iterator[StreamItem]":
+    def _items(self, pending: Pending, assembly: Assembly, prepare: Prepare) -> "Iterator[StreamItem]":
         """Runs in the client's thread. What cannot be read is answered here."""
         from siglip_client import ImageItem, PixelsItem, TextItem
 
-        for row, content in prepared(self._begun(pending), prepare, self._threads):
+        for row, content in prepared(self._begun(pending), prepare, self._options):
             place = assembly.expect(row)
             if isinstance(content, Problem):
                 assembly.answer(place, content)
@@ -168,28 +164,6 @@ class Job:
             if self._stopping.is_set():
                 return
             yield row
-
-    @property
-    def _threads(self) -> int:
-        decode = self._options.decode == "client"
-        return READERS + (self._options.decode_processes if decode else 0)
-
-    @contextmanager
-    def _preparing(self, model: "ModelDescription") -> Iterator[Callable[[Row], Prepared]]:
-        max_bytes = model.limits.max_image_bytes
-        if self._options.decode == "gateway":
-            yield lambda row: loaded(row.content, max_bytes)
-            return
-        decoders = Decoders(model, self._options.decode_processes)
-
-        def decoded(row: Row) -> Prepared:
-            content = loaded(row.content, max_bytes)
-            return decoders(content) if isinstance(content, bytes) else content
-
-        try:
-            yield decoded
-        finally:
-            decoders.close()
 
     @contextmanager
     def _ticking(self, assembly: Assembly, progress: Progress) -> Iterator[None]:
@@ -220,40 +194,3 @@ class Job:
     def _tell(self, assembly: Assembly, progress: Progress) -> None:
         progress.done, progress.failed = assembly.answered, assembly.failed
         self._show(progress)
-
-    def _finish(self, pending: Pending, output: Output, progress: Progress, seconds: float) -> Summary:
-        found = output.manifest
-        assert found
-        finished = not self._stopping.is_set()
-        vanished = islice(
-            (name for name in reading.written_ids(output.folder, found) if name in pending.vanished),
-            SHOWN_VANISHED if finished and len(pending.vanished) else 0,
-        )
-        summary = Summary(
-            rows=found.rows,
-            failed=found.failed,
-            duplicates=pending.duplicates,
-            vanished=len(pending.vanished) if finished else 0,
-            vanished_ids=list(vanished),
-            done_now=found.rows - progress.before,
-            seconds=round(seconds, 3),
-            finished=finished,
-        )
-        if finished:
-            found.finished = True
-            output.save()
-            output.write(ERRORS, lambda file: _write_errors(file, pending, output))
-            output.write(SUMMARY, lambda file: _write_summary(file, summary))
-        return summary
-
-
-def _write_errors(file: BinaryIO, pending: Pending, output: Output) -> None:
-    assert output.manifest
-    for identity, error in reading.failures(output.folder, output.manifest):
-        file.write(json.dumps({"id": identity, "error": error}, ensure_ascii=False).encode() + b"\n")
-    for line in pending.repeated():
-        file.write(line.encode())
-
-
-def _write_summary(file: BinaryIO, summary: Summary) -> None:
-    file.write(json.dumps(asdict(summary), indent=1).encode() + b"\n")

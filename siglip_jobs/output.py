@@ -12,7 +12,6 @@ from siglip_jobs.lock import Lock
 from siglip_jobs.manifest import Manifest, PartEntry
 from siglip_jobs.parts import Layout, Part
 
-ERRORS, SUMMARY = "errors.jsonl", "summary.json"
 SHOWN_FILES = 5
 _PART_BEGUN = re.compile(rf"part-\d+\..*{atomic.UNFINISHED}")
 

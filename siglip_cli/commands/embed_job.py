@@ -80,7 +80,7 @@ def opened_source(
 @click.option(
     "--dtype", type=click.Choice(["f32", "f16"]), default="f32", help="Of the numbers. [default f32]"
 )
-@click.option("--shard", metavar="I/N", default="0/1", help="Only share I of N, counted from 0; see below.")
+@click.option("--shard", metavar="I/N", default="0/1", help="Only share I of N, counted from 0.")
 @settings_options(JobSettings)
 def embed(
     source: str,

@@ -63,8 +63,8 @@ def test_a_signal_writes_the_part_in_hand(whole: Path, tmp_path: Path, gateway: 
 
 
 def test_other_lines_than_before_are_refused(whole: Path, gateway: str) -> None:
-    for lines in (["changed", *TEXTS[1:], "one more"], TEXTS[:10]):
-        other = Embedding(gateway, whole)
+    for lines in (["changed", *TEXTS[1:], *TEXTS * 100], TEXTS[:10]):
+        other = Embedding(gateway, whole, *SMALL)
         other.give(lines)
         code, told = other.end()
         assert (

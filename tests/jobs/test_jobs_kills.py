@@ -1,4 +1,7 @@
-"""kill -9 of everything while a job runs: in the end each row is there once, as of an undisturbed run."""
+"""kill -9 of everything while a job runs: in the end each row is there once, as of an undisturbed run.
+
+JOB_PICTURES=100000 JOB_TIMEOUT_S=7200 make slow ARGS=tests/jobs does it with more of them.
+"""
 
 import os
 import random
