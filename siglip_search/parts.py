@@ -69,8 +69,9 @@ class ParquetPart:
         for group in range(self._file.num_row_groups):
             end = start + self._file.metadata.row_group(group).num_rows
             if wanted := [row for row in rows if start <= row < end]:
-                column = self._file.read_row_group(group, columns=["id"]).column(0)
-                found |= {row: str(column[row - start].as_py()) for row in wanted}
+                batches = self._batches("id", end - start, [group])
+                names = [name for batch in batches for name in batch.column(0).to_pylist()]
+                found |= {row: names[row - start] for row in wanted}
             start = end
         return [found[row] for row in rows]
 
@@ -78,12 +79,12 @@ class ParquetPart:
         for batch in self._batches("id", rows):
             yield batch.column(0).to_pylist()
 
-    def _batches(self, column: str, rows: int) -> Iterator[Any]:
+    def _batches(self, column: str, rows: int, groups: list[int] | None = None) -> Iterator[Any]:
         import pyarrow
 
         try:
             # One column, without threads that read ahead: memory is a page or two.
-            yield from self._file.iter_batches(rows, columns=[column], use_threads=False)
+            yield from self._file.iter_batches(rows, groups, [column], use_threads=False)
         except (OSError, pyarrow.ArrowInvalid) as error:
             raise SearchError(f"cannot read {self.path}: {_first_line(error)}") from None
 

@@ -110,6 +110,9 @@ def damage(folder: Path, what: str) -> None:
             part.unlink()
         case "no Parquet":
             part.write_bytes(b"PAR1 or not")
+        case "damaged":
+            data = part.read_bytes()
+            part.write_bytes(data[:4] + bytes(200) + data[204:])
         case "no column":
             pq.write_table(pa.table({"id": ["a"], "embedding": [1.0]}), part)
         case "no list":
@@ -140,6 +143,7 @@ def damage(folder: Path, what: str) -> None:
         ("no parts", "does not list the parts"),
         ("gone", "cannot read .*part-00001.parquet: .*No such file"),
         ("no Parquet", "cannot read .*part-00001.parquet"),
+        ("damaged", "cannot read .*part-00001.parquet"),
         ("no column", "no column 'vector'; its columns: id, embedding"),
         ("no list", "the column vector is double, not a fixed-size list"),
         ("npy cut short", "cannot read .*part-00001.npy"),
