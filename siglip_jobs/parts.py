@@ -78,7 +78,8 @@ class Layout:
 
     def _parquet(self, part: Part, file: BinaryIO) -> None:
         pa = arrow()
-        pa.parquet.write_table(self._table(pa, part), file)
+        # Vectors never repeat: dictionaries of their numbers only make readers slower.
+        pa.parquet.write_table(self._table(pa, part), file, use_dictionary=["error", *self.columns])
 
     def _table(self, pa: Any, part: Part) -> Any:
         failed = np.array([error is not None for error in part.errors], bool)
