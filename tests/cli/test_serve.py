@@ -175,6 +175,7 @@ def test_parts_alone_need_a_queue(model: Path, command: list[str]) -> None:
     assert "siglip serve" in line
 
 
+@pytest.mark.slow
 def test_model_of_the_hub(model: Path, tmp_path: Path) -> None:
     with running_hub(owner__tiny=model) as hub:
         environ = clean_environ(HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "cache"))

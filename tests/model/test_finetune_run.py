@@ -85,6 +85,7 @@ def test_sigterm_saves_and_says_so(dropping: Path, data: Path, tmp_path: Path) -
     SiglipProcessor.from_pretrained(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tiny: Path, data: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     finetune(recipe_of(tiny, data, tmp_path / "one", eval_data=data))
@@ -116,6 +117,7 @@ def refused(*command: str) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_an_error_in_a_reading_process_is_one_line_and_the_end(tiny: Path, tmp_path: Path) -> None:
     data = write_pictures(tmp_path / "data")
     for picture in data.glob("*.png"):

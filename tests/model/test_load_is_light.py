@@ -14,7 +14,7 @@ print([name for name in sys.modules if name in ("torch._dynamo", "torch._inducto
 """
 
 
-@pytest.mark.parametrize("tower", ["text", "vision"])
+@pytest.mark.parametrize("tower", ["text", pytest.param("vision", marks=pytest.mark.slow)])
 def test_loading_leaves_torchs_compiler_alone(tmp_path: Path, tower: str) -> None:
     """It would take a second of every worker's start, and leave a folder in the temporary one."""
     folder = write_tiny_checkpoint(tmp_path)

@@ -32,7 +32,7 @@ async def ended(process: "subprocess.Popen[bytes]", timeout_s: float = 20.0) -> 
 
 
 @pytest.mark.fault(6)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 async def test_a_signal_under_load_loses_nothing(
     valkey: EmbeddedServer, checkpoint: Path, number: signal.Signals
 ) -> None:
@@ -92,7 +92,7 @@ async def test_draining_ends_when_its_time_is_up(valkey: EmbeddedServer, checkpo
             assert_right(await answer, text_rows(2))
 
 
-@pytest.mark.parametrize("to_nan", [False, True])
+@pytest.mark.parametrize("to_nan", [pytest.param(False, marks=pytest.mark.slow), True])
 async def test_a_device_that_breaks_ends_the_process_and_others_get_the_work(
     valkey: EmbeddedServer, checkpoint: Path, to_nan: bool
 ) -> None:
