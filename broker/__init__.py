@@ -21,6 +21,7 @@ from broker.gateway import GatewayBroker
 from broker.gateway_end import connect_gateway
 from broker.jobs import (
     JOB_CLASSES,
+    ROWS_PER_ENTRY,
     Answer,
     Dtype,
     Job,
@@ -47,6 +48,7 @@ __all__ = [
     "JOB_CLASSES",
     "PATIENCE",
     "ROLES",
+    "ROWS_PER_ENTRY",
     "Answer",
     "BrokerError",
     "BrokerUnavailable",

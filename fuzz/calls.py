@@ -26,6 +26,7 @@ from gateway.model import ModelService
 from gateway.parts import Parts
 from gateway.served import ServedModel
 from gateway.status import failure_of, trailers
+from gateway.streams import Streams
 from gateway.tokens import TokenPool
 from gateway.zero_shot import ZeroShotService
 from siglip_model.image_processing import ImageError, ImageLimits, decode
@@ -79,13 +80,16 @@ def services() -> tuple[dict[Any, Any], asyncio.AbstractEventLoop]:
     tokens = TokenPool(model.tokenizer, model.text_length, settings.max_text_bytes)
     broker: Any = Vectors(model.embedding_dim)
     decoders: Any = Decoders(model.image_size)
+    metrics = Metrics(CollectorRegistry())
     parts = Parts(
         settings,
         model,
         broker,
         tokens,
-        Embedder(model, broker, tokens, decoders, Metrics(CollectorRegistry())),
+        Embedder(model, broker, tokens, decoders, metrics),
         Admission(settings.max_in_flight_rows, settings.max_in_flight_bytes),
+        Streams.of(settings),
+        metrics,
     )
     loop = asyncio.new_event_loop()
     atexit.register(loop.close)

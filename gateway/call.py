@@ -30,7 +30,8 @@ class Call:
     """What the methods know of a call beside its request.
 
     `deadline` and `started` are in seconds of `time.monotonic()`; `own_s` is the time after which the server
-    itself ends the call. `at` says in which stage each tower's side of it is.
+    itself ends the call. `at` says in which stage each tower's side of it is. `tried_again`: whoever made
+    it tries again what is refused, and counts the items of what ends without an answer.
     """
 
     method: str
@@ -43,6 +44,7 @@ class Call:
     items: int = 0
     at: dict[Tower, Stage] = field(default_factory=dict)
     span: "Span | None" = None
+    tried_again: bool = False
 
     def stage(self, tower: Tower, stage: Stage) -> "AbstractContextManager[Span | None]":
         """Enters a stage, and gives its span while the call is traced."""

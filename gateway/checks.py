@@ -30,6 +30,14 @@ def embed_images(request: embedding_pb2.EmbedImagesRequest, limits: GatewaySetti
     )
 
 
+def embed_stream(options: embedding_pb2.EmbedStreamOptions) -> None:
+    _raise(_known("options.embedding.dtype", options.embedding.dtype, types_pb2.Dtype))
+
+
+def stream_items(count: int, limit: int) -> None:
+    _raise(_at_most("items", count, "stream_max_items", limit))
+
+
 def tokenize(request: model_pb2.TokenizeRequest, limits: GatewaySettings) -> None:
     _raise(
         _count("texts", len(request.texts), "max_texts", limits.max_texts)

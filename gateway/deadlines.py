@@ -1,5 +1,6 @@
 """How long a call may take: what its client asks for, up to the longest; without a wish, the default."""
 
+import math
 from dataclasses import dataclass
 
 from gateway.errors import StartError
@@ -34,4 +35,6 @@ class Deadlines:
 
 def given_up_in_time(allowed_s: float, left_s: float) -> bool:
     """Whether a client that leaves with so much left, of what it gave us, leaves before its own deadline."""
+    if left_s == math.inf:  # a stream without a deadline
+        return True
     return left_s > _ON_THE_WAY_S + _ROUNDING * allowed_s

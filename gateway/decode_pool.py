@@ -13,7 +13,7 @@ from functools import partial
 
 import grpc
 
-from broker import PATIENCE, Line, WouldBeLate
+from broker import PATIENCE, JobClass, Line, WouldBeLate
 from gateway.errors import ItemFailure
 from gateway.helpers import DecoderFailed
 from siglip_model.image_processing import ImageError
@@ -54,15 +54,24 @@ class DecodePool:
         self._seconds = self._decoded_bytes = self._pictures = 0.0
 
     async def decode_all(
-        self, images: Sequence[bytes], caller: str = "", left_s: float = math.inf
+        self,
+        images: Sequence[bytes],
+        caller: str = "",
+        left_s: float = math.inf,
+        job_class: JobClass = "interactive",
     ) -> list[Row]:
         """The rows in the order of `images`. A cancelled call drops what no thread has begun.
+
+        Interactive and batch calls of one caller take turns, like those of two callers.
 
         Raises WouldBeLate when that would take too much of the `left_s` seconds.
         """
         rows: list[Row] = [b""] * len(images)
         # Shared by the runners: each takes the next image. With as many runners as threads, a call of
-        # many images does not keep its caller's calls of few waiting behind all of them.
+        # many images does not keep its caller's calls of few waiting behind all of them. Batch calls are
+        # decoded one after the other instead, so that the first is ready while the last still waits.
+        runners = self._thread_count if job_class == "interactive" else len(images)
+        caller = caller if job_class == "interactive" else f"{caller} ({job_class})"
         positions = iter(range(len(images)))
 
         async def run() -> None:
@@ -74,7 +83,7 @@ class DecodePool:
                 await run()
             else:
                 async with asyncio.TaskGroup() as group:
-                    for _ in range(min(len(images), self._thread_count)):
+                    for _ in range(min(len(images), runners)):
                         group.create_task(run())
         return rows
 

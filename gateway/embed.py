@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from broker import GatewayEnd, Row
+from broker import Dtype, GatewayEnd, Row
 from gateway.call import Call, microseconds_since
 from gateway.deadlines import given_up_in_time
 from gateway.decode_pool import DecodePool
@@ -61,6 +61,17 @@ class Embedder:
     async def images(self, images: Sequence[bytes], call: Call) -> Embedded:
         return await self._counted("vision", len(images), self._images(images, call), call)
 
+    async def rows(self, tower: Tower, rows: Sequence[bytes], call: Call) -> Embedded:
+        """Of what is tokenized or decoded already: each the bytes of one row."""
+        shape, dtype = self._row(tower)
+        return await self._counted(tower, len(rows), self._run(tower, rows, shape, dtype, 0, call), call)
+
+    def _row(self, tower: Tower) -> tuple[tuple[int, ...], Dtype]:
+        """Shape and dtype."""
+        if tower == "text":
+            return (self._model.text_length,), "int32"
+        return (3, self._model.image_size, self._model.image_size), "uint8"
+
     async def _texts(self, texts: Sequence[str], call: Call) -> Embedded:
         start = time.monotonic()
         with call.stage("text", "decode"):
@@ -71,7 +82,7 @@ class Embedder:
     async def _images(self, images: Sequence[bytes], call: Call) -> Embedded:
         start = time.monotonic()
         with call.stage("vision", "decode"):
-            rows = await self._decoders.decode_all(images, call.caller.name, call.left_s())
+            rows = await self._decoders.decode_all(images, call.caller.name, call.left_s(), call.job_class)
         decode_us = microseconds_since(start)
         shape = (3, self._model.image_size, self._model.image_size)
         return await self._run("vision", rows, shape, "uint8", decode_us, call)
@@ -84,10 +95,12 @@ class Embedder:
             # gRPC cancels a call at its deadline, too.
             in_time = given_up_in_time(call.deadline - call.started, call.left_s())
             outcome = "CANCELLED" if in_time else "DEADLINE_EXCEEDED"
-            self._metrics.items(tower, [outcome] * count)
+            if not call.tried_again:
+                self._metrics.items(tower, [outcome] * count)
             raise
         except Exception as error:
-            self._metrics.items(tower, [failure_of(error).reason] * count)
+            if not call.tried_again:
+                self._metrics.items(tower, [failure_of(error).reason] * count)
             raise
         outcomes = (item.reason if isinstance(item, ItemFailure) else "OK" for item in embedded.items)
         stages = {"decode": embedded.decode_us, "queue": embedded.queue_us, "compute": embedded.compute_us}

@@ -8,6 +8,7 @@ from gateway import checks, timing, vectors
 from gateway.call import Call
 from gateway.embed import Embedded
 from gateway.parts import Parts
+from gateway.stream import StreamWire, embed_stream
 
 
 class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
@@ -43,6 +44,9 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
             model=parts.model.info(),
             timing=timing.of(call, embedded),
         )
+
+    async def EmbedStream(self, wire: StreamWire, call: Call) -> None:
+        await embed_stream(self._parts, wire, call)
 
 
 def _results(

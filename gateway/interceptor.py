@@ -6,12 +6,12 @@ The methods behind it get the parsed request and a `Call`, and raise; they never
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from broker import JOB_CLASSES, JobClass, QueueFull
 from gateway import traces
@@ -23,6 +23,7 @@ from gateway.errors import InvalidRequest, Overloaded, Stopping, TimeIsUp, Viola
 from gateway.memory import Trimmer
 from gateway.metrics import HowEnded, Metrics
 from gateway.status import REQUEST_ID_KEY, Failure, failure_of, trailers
+from gateway.wire import Wire, parsed
 
 if TYPE_CHECKING:
     from siglip_traces.spans import Traces
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Metadata: TypeAlias = dict[str, str | bytes]
+Reply = TypeVar("Reply")
 PRIORITY_KEY = "siglip-priority"
 HOW_ENDED: dict[str, HowEnded] = {"DEADLINE_EXCEEDED": "deadline", "CANCELLED": "cancelled"}
 _PREFIX = "/siglip.v1."
@@ -90,48 +92,71 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return self._wrapped.setdefault(method, self._wrap(method.removeprefix("/"), handler))
 
     def _wrap(self, method: str, handler: Any) -> Handler:
-        parse, run, write = handler.request_deserializer, handler.unary_unary, handler.response_serializer
+        parse, write = handler.request_deserializer, handler.response_serializer
 
         async def answer(_: object, context: Context) -> bytes:
-            # Of what comes twice the first counts.
-            metadata = dict(reversed(tuple(context.invocation_metadata() or ())))
-            call = self._begin(method, context.time_remaining(), metadata)
-            # A client's own shorter deadline cancels this task without our help.
-            own = asyncio.timeout(call.own_s)
-            self._running += 1
-            body: Any = b""
-            try:
-                if self._stopping:
-                    raise Stopping
-                call.caller = self._caller(context, metadata.get(KEY))
-                if self._traces is not None:
-                    traces.begin(self._traces, call, metadata)
-                call.job_class = _job_class(metadata.get(PRIORITY_KEY, "interactive"))
-                async with own:
-                    with self._arrivals.one(call.caller.name):
-                        body = await context.read()
-                    reply: bytes = write(await run(_parsed(parse, body), call))
-            except asyncio.CancelledError:
-                in_time = given_up_in_time(call.deadline - call.started, call.left_s())
-                self._ended(call, "CANCELLED" if in_time else "DEADLINE_EXCEEDED")
-                raise
-            except Exception as error:
-                told = TimeIsUp(call.own_s) if own.expired() else error
-                await self._refuse(told, call, context)
-            finally:
-                self._trimmer.after(len(body) if isinstance(body, bytes) else 0)
-                self._running -= 1
-                if self._stopping and not self._running:
-                    self._all_done.set()
-            # A client whose time is over reads no reply.
-            self._ended(call, "DEADLINE_EXCEEDED" if context.time_remaining() == 0 else "OK")
-            context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
-            return reply
+            async def run(call: Call) -> bytes:
+                # A client's own shorter deadline cancels this task without our help.
+                own = asyncio.timeout(call.own_s)
+                body: Any = b""
+                try:
+                    async with own:
+                        with self._arrivals.one(call.caller.name):
+                            body = await context.read()
+                        reply: bytes = write(await handler.unary_unary(parsed(parse, body), call))
+                        return reply
+                except Exception as error:
+                    if own.expired():
+                        raise TimeIsUp(call.own_s) from error
+                    raise
+                finally:
+                    self._trimmer.after(len(body) if isinstance(body, bytes) else 0)
 
+            own_s = self._deadlines.own_s(context.time_remaining())
+            return await self._answered(_call(method, context, own_s, "interactive"), context, run)
+
+        async def converse(_: object, context: Context) -> None:
+            async def run(call: Call) -> None:
+                await handler.stream_stream(Wire(context, parse, write, self._trimmer), call)
+
+            # A stream may last: each of its items has a time of its own.
+            await self._answered(_call(method, context, math.inf, "batch"), context, run)
+
+        if handler.stream_stream:
+            return grpc.stream_stream_rpc_method_handler(converse)
         # On the wire a stream of one message is what a single one is. But its body arrives only when it is
         # asked for: strangers cannot fill our memory, and a slow body has no more time than its call.
         # Without a deserializer it comes as bytes: what cannot be parsed is ours to answer.
         return grpc.stream_unary_rpc_method_handler(answer)
+
+    async def _answered(self, call: Call, context: Context, run: Callable[[Call], Awaitable[Reply]]) -> Reply:
+        """Everything around a call; what `run` raises becomes its status."""
+        # Of what comes twice the first counts.
+        metadata = dict(reversed(tuple(context.invocation_metadata() or ())))
+        call.request_id = request_id_from(metadata.get(REQUEST_ID_KEY))
+        self._running += 1
+        try:
+            if self._stopping:
+                raise Stopping
+            call.caller = self._caller(context, metadata.get(KEY))
+            if self._traces is not None:
+                traces.begin(self._traces, call, metadata)
+            call.job_class = _job_class(metadata.get(PRIORITY_KEY, call.job_class))
+            reply = await run(call)
+        except asyncio.CancelledError:
+            in_time = given_up_in_time(call.deadline - call.started, call.left_s())
+            self._ended(call, "CANCELLED" if in_time else "DEADLINE_EXCEEDED")
+            raise
+        except Exception as error:
+            await self._refuse(error, call, context)
+        finally:
+            self._running -= 1
+            if self._stopping and not self._running:
+                self._all_done.set()
+        # A client whose time is over reads no reply.
+        self._ended(call, "DEADLINE_EXCEEDED" if context.time_remaining() == 0 else "OK")
+        context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+        return reply
 
     async def _refuse(self, error: Exception, call: Call, context: Context) -> NoReturn:
         failure = failure_of(error)
@@ -160,12 +185,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         certified = next((name.decode(errors="replace") for name in names), None)
         return self._access.caller(given, context.peer(), certified)
 
-    def _begin(self, method: str, left_s: float | None, metadata: Metadata) -> Call:
-        now = time.monotonic()
-        own_s = self._deadlines.own_s(left_s)
-        allowed_s = own_s if left_s is None else min(left_s, own_s)
-        request_id = request_id_from(metadata.get(REQUEST_ID_KEY))
-        return Call(method, request_id, deadline=now + allowed_s, own_s=own_s, started=now)
+
+def _call(method: str, context: Context, own_s: float, job_class: JobClass) -> Call:
+    """`own_s`: seconds after which the server itself ends it."""
+    now, left_s = time.monotonic(), context.time_remaining()
+    allowed_s = own_s if left_s is None else min(left_s, own_s)
+    return Call(method, "", deadline=now + allowed_s, own_s=own_s, job_class=job_class, started=now)
 
 
 def _job_class(given: str | bytes) -> JobClass:
@@ -198,14 +223,3 @@ def _log(call: Call, code: str, failure: Failure | None = None, error: Exception
     if log.isEnabledFor(level):
         text = " ".join(f"{name}={value}" for name, value in fields.items())
         log.log(level, "call %s", text, extra={"fields": fields}, exc_info=error if ours else None)
-
-
-def _parsed(parse: Callable[[bytes], Any], body: Any) -> Any:
-    """`body` is no bytes when none came. Raises InvalidRequest."""
-    if not isinstance(body, bytes):
-        raise InvalidRequest([Violation("request", "REQUEST_MISSING", "the call has no message")])
-    try:
-        return parse(body)
-    except DecodeError:
-        message = f"{len(body)} bytes that are not this request message"
-        raise InvalidRequest([Violation("request", "REQUEST_UNREADABLE", message)]) from None

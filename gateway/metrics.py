@@ -64,6 +64,7 @@ WALLS = (
     "in_flight_bytes",
     "fair_share",
     "slow_messages",
+    "streams",
     "token_bound",
     "queue_entries",
     "queue_memory",

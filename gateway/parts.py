@@ -10,7 +10,9 @@ from gateway.admission import Admission
 from gateway.call import Call
 from gateway.embed import Embedder
 from gateway.errors import TowerNotServed
+from gateway.metrics import Metrics
 from gateway.served import ServedModel
+from gateway.streams import Streams
 from gateway.tokens import TokenPool
 from siglip_settings import GatewaySettings, Tower
 
@@ -23,6 +25,8 @@ class Parts:
     tokens: TokenPool
     embedder: Embedder
     admission: Admission
+    streams: Streams
+    metrics: Metrics
 
     def accept(self, model: str, *towers: Tower) -> None:
         """Raises UnknownModel, or TowerNotServed for a tower that this deployment leaves out."""
@@ -31,9 +35,13 @@ class Parts:
             if tower not in self.settings.served_towers:
                 raise TowerNotServed(tower, self.settings.towers)
 
+    def row_bytes(self, tower: Tower) -> int:
+        """Of one text or image as its tower takes it."""
+        return self.model.text_length * 4 if tower == "text" else 3 * self.model.image_size**2
+
     def admit(
         self, request: Message, call: Call, texts: int = 0, images: int = 0
     ) -> AbstractContextManager[None]:
         """Room for the request's bytes and the rows that it becomes. Raises Overloaded, InvalidRequest."""
-        row_bytes = texts * self.model.text_length * 4 + images * 3 * self.model.image_size**2
+        row_bytes = texts * self.row_bytes("text") + images * self.row_bytes("vision")
         return self.admission.admit(texts + images, request.ByteSize() + row_bytes, call.caller)

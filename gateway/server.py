@@ -35,6 +35,8 @@ from gateway.metrics import Metrics, StateCollector
 from gateway.model import ModelService
 from gateway.parts import Parts
 from gateway.served import ServedModel
+from gateway.stream import AGE_SHARE
+from gateway.streams import Streams
 from gateway.tls import certificates_of
 from gateway.tokens import TokenPool
 from gateway.zero_shot import ZeroShotService
@@ -77,6 +79,7 @@ class Gateway:
         """Accepts no more calls; gives those in work `drain_timeout_s` to end."""
         end = time.monotonic() + drain_timeout_s
         self.health.stop()
+        self.parts.streams.drain()
         await self.calls.drain(drain_timeout_s)
         await self.server.stop(max(0.0, end - time.monotonic()))
         for task in self.following:
@@ -226,7 +229,8 @@ def _assemble(
     decoders = DecodePool(helpers, count, on_close=helpers.close)
     embedder = Embedder(model, broker, tokens, decoders, metrics)
     admission = Admission(settings.max_in_flight_rows, settings.max_in_flight_bytes)
-    return Parts(settings, model, broker, tokens, embedder, admission), decoders
+    streams = Streams.of(settings)
+    return Parts(settings, model, broker, tokens, embedder, admission, streams, metrics), decoders
 
 
 def _decoder(settings: GatewaySettings, model: ServedModel) -> DecoderSettings:
@@ -244,6 +248,11 @@ def _needs(settings: GatewaySettings) -> dict[str, Collection[Tower]]:
     return {"": served, EMBEDDING: served, ZERO_SHOT: ("text", "vision"), MODEL: ()}
 
 
+def _grace_s(settings: GatewaySettings) -> float:
+    """A call or a stream that comes in the last moment of a connection has its whole time all the same."""
+    return settings.max_connection_age_s * AGE_SHARE + settings.max_deadline_s + GRACE_S
+
+
 def _server(
     settings: GatewaySettings, parts: Parts, calls: CallInterceptor, health: Health
 ) -> grpc.aio.Server:
@@ -259,7 +268,7 @@ def _server(
             ("grpc.http2.bdp_probe", 0),
             # Replies that nobody reads are held by gRPC, outside all our limits: until the connection ends.
             ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
-            ("grpc.max_connection_age_grace_ms", round((settings.max_deadline_s + GRACE_S) * 1000)),
+            ("grpc.max_connection_age_grace_ms", round(_grace_s(settings) * 1000)),
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_permit_without_calls", 1),
             # The default of five minutes punishes clients that ping to keep their connection.

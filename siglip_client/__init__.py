@@ -39,6 +39,14 @@ from siglip_client.results import (
     Tokens,
     TowerStatus,
 )
+from siglip_client.stream_items import (
+    ImageItem,
+    PixelsItem,
+    StreamItem,
+    StreamResult,
+    TextItem,
+    TokensItem,
+)
 
 __all__ = [
     "AsyncClient",
@@ -47,6 +55,7 @@ __all__ = [
     "DeadlineExceeded",
     "Embeddings",
     "FieldViolation",
+    "ImageItem",
     "ImageLabels",
     "ImageLike",
     "InternalError",
@@ -60,10 +69,15 @@ __all__ = [
     "ModelInfo",
     "NotFound",
     "Overloaded",
+    "PixelsItem",
     "Scores",
     "SiglipError",
+    "StreamItem",
+    "StreamResult",
+    "TextItem",
     "Timing",
     "Tokens",
+    "TokensItem",
     "TowerStatus",
     "Unauthenticated",
     "Unavailable",

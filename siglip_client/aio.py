@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,9 @@ from siglip_client.results import (
     Tokens,
 )
 from siglip_client.status import retry_wait_s, to_exception
+from siglip_client.stream_aio import AsyncStream
+from siglip_client.stream_flow import Flow
+from siglip_client.stream_items import StreamItem, StreamResult
 from siglip_client.vectors import WireDtype
 
 Result = TypeVar("Result")
@@ -78,7 +81,9 @@ class AsyncClient:
             else grpc.aio.insecure_channel(address, options)
             for _ in range(connections)
         ]
-        self._methods = itertools.cycle([channel.methods(each) for each in self._channels])
+        methods = [channel.methods(each) for each in self._channels]
+        self._methods = itertools.cycle(methods)
+        self._streams = [each["EmbedStream"] for each in methods]
         self._served: ModelDescription | None = None
 
     async def embed_texts(
@@ -106,6 +111,27 @@ class AsyncClient:
         """See Client.embed_images."""
         plan = partial(operations.embed_images, images, normalize=normalize, dtype=dtype, on_error=on_error)
         return await self._run(plan, timeout_s)
+
+    def embed_stream(
+        self,
+        items: Iterable[StreamItem] | AsyncIterable[StreamItem],
+        *,
+        ordered: bool = False,
+        normalize: bool = True,
+        dtype: WireDtype = "f32",
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[StreamResult]:
+        """See Client.embed_stream; `items` may be asynchronous, too. Others are iterated in a thread."""
+        flow = Flow(
+            model=self.model,
+            normalize=normalize,
+            dtype=dtype,
+            ordered=ordered,
+            retries=self._retries,
+            connections=len(self._streams),
+        )
+        wait_s = self.timeout_s if timeout_s is None else timeout_s
+        return AsyncStream(flow, self._streams, self._stream_metadata, wait_s, self.address).results(items)
 
     async def classify(
         self,
@@ -164,6 +190,11 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    def _stream_metadata(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """A new request id, and the metadata with it."""
+        request_id = channel.new_request_id()
+        return request_id, channel.metadata(request_id, self._token, self._priority)
 
     async def _run(self, plan: Callable[..., Operation[Result]], timeout_s: float | None) -> Result:
         served = self._served or await self.get_model(timeout_s=timeout_s)

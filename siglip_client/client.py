@@ -29,6 +29,9 @@ from siglip_client.results import (
     Tokens,
 )
 from siglip_client.status import retry_wait_s, to_exception
+from siglip_client.stream import Stream
+from siglip_client.stream_flow import Flow
+from siglip_client.stream_items import StreamItem, StreamResult
 from siglip_client.vectors import WireDtype
 
 Result = TypeVar("Result")
@@ -94,7 +97,9 @@ class Client:
             else grpc.insecure_channel(address, options)
             for _ in range(connections)
         ]
-        self._methods = itertools.cycle([channel.methods(each) for each in self._channels])
+        methods = [channel.methods(each) for each in self._channels]
+        self._methods = itertools.cycle(methods)
+        self._streams = [each["EmbedStream"] for each in methods]
         self._served: ModelDescription | None = None
 
     def embed_texts(
@@ -128,6 +133,38 @@ class Client:
         be see siglip_client.images.to_bytes."""
         plan = partial(operations.embed_images, images, normalize=normalize, dtype=dtype, on_error=on_error)
         return self._run(plan, timeout_s)
+
+    def embed_stream(
+        self,
+        items: Iterable[StreamItem],
+        *,
+        ordered: bool = False,
+        normalize: bool = True,
+        dtype: WireDtype = "f32",
+        timeout_s: float | None = None,
+    ) -> Iterator[StreamResult]:
+        """Vectors of any number of items, as they come: exactly one result for each.
+
+        items: TextItem, ImageItem, PixelsItem or TokensItem, in any mixture. They are
+            taken as fast as results are; a generator runs in a thread of its own.
+        ordered: results come in the order of the items, else as they finish.
+        normalize, dtype: as in embed_texts.
+        timeout_s: longest time without any result; failures of the service that pass
+            sooner are ridden out, and what was not answered is sent again.
+
+        A bad item has an `error` instead of a vector. Leaving the loop ends everything
+        that is on the way. It is "batch" work: interactive calls go first.
+        """
+        flow = Flow(
+            model=self.model,
+            normalize=normalize,
+            dtype=dtype,
+            ordered=ordered,
+            retries=self._retries,
+            connections=len(self._streams),
+        )
+        wait_s = self.timeout_s if timeout_s is None else timeout_s
+        return Stream(flow, self._streams, self._stream_metadata, wait_s, self.address).results(items)
 
     def classify(
         self,
@@ -194,6 +231,11 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _stream_metadata(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """A new request id, and the metadata with it."""
+        request_id = channel.new_request_id()
+        return request_id, channel.metadata(request_id, self._token, self._priority)
 
     def _run(self, plan: Callable[..., Operation[Result]], timeout_s: float | None) -> Result:
         served = self._served or self.get_model(timeout_s=timeout_s)

@@ -63,12 +63,23 @@ def retry_wait_s(call: FailedCall, time_left_s: float) -> float | None:
         return STOPPED_RETRY_S if time_left_s > STOPPED_RETRY_S else None
     if call.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
         return None
-    pushback_ms = _pushback_ms(_metadata(call))
-    if pushback_ms is None or pushback_ms < 0:
+    told_s = pushback_s(call)
+    if told_s is None:
         return None
     # Callers refused together should not come back together.
-    wait_s = pushback_ms / 1000 * random.uniform(1.0, 1.25)
+    wait_s = told_s * random.uniform(1.0, 1.25)
     return wait_s if wait_s < time_left_s else None
+
+
+def pushback_s(call: FailedCall) -> float | None:
+    """When the service wants to see the call again; None: not at all, or it does not say."""
+    pushback_ms = _pushback_ms(_metadata(call))
+    return None if pushback_ms is None or pushback_ms < 0 else pushback_ms / 1000
+
+
+def reason_of(call: FailedCall) -> str:
+    """The service's own reason; empty where gRPC itself failed."""
+    return _rich_details(_metadata(call).get(_DETAILS_KEY))[0]
 
 
 def _metadata(call: FailedCall) -> dict[str, str | bytes]:

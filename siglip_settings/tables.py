@@ -151,6 +151,15 @@ class GatewaySettings(ModelSettings, RedisSettings, ProcessSettings):
     max_slow_messages: int = setting(
         32, unit="messages", minimum=1, help="Request messages that take longer than 0.25 s to arrive."
     )
+    max_streams: int = setting(
+        16, unit="streams", minimum=1, help="EmbedStream calls at a time; clients may open one a connection."
+    )
+    stream_max_items: int = setting(
+        512, unit="items", minimum=1, help="Texts and images of one stream that are read and not answered."
+    )
+    stream_max_bytes: int = setting(
+        32 * MIB, unit="bytes", minimum=1, help="Bytes of one stream that are read and not answered."
+    )
     max_reply_bytes: int = setting(
         4 * MIB, unit="bytes", minimum=1024, help="One Classify reply; stock clients accept 4 MiB."
     )

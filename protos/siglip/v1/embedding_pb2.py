@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from siglip.v1 import types_pb2 as siglip_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19siglip/v1/embedding.proto\x12\tsiglip.v1\x1a\x15siglip/v1/types.proto\"Y\n\x10\x45mbeddingOptions\x12\x1f\n\x05\x64type\x18\x01 \x01(\x0e\x32\x10.siglip.v1.Dtype\x12\x16\n\tnormalize\x18\x02 \x01(\x08H\x00\x88\x01\x01\x42\x0c\n\n_normalize\"j\n\x0f\x45mbeddingResult\x12&\n\tembedding\x18\x01 \x01(\x0b\x32\x11.siglip.v1.VectorH\x00\x12%\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x14.siglip.v1.ItemErrorH\x00\x42\x08\n\x06result\"_\n\x11\x45mbedTextsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12,\n\x07options\x18\x03 \x01(\x0b\x32\x1b.siglip.v1.EmbeddingOptions\"\x89\x01\n\x12\x45mbedTextsResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.siglip.v1.EmbeddingResult\x12#\n\x05model\x18\x02 \x01(\x0b\x32\x14.siglip.v1.ModelInfo\x12!\n\x06timing\x18\x03 \x01(\x0b\x32\x11.siglip.v1.Timing\"a\n\x12\x45mbedImagesRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\x0c\x12,\n\x07options\x18\x03 \x01(\x0b\x32\x1b.siglip.v1.EmbeddingOptions\"\x8a\x01\n\x13\x45mbedImagesResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.siglip.v1.EmbeddingResult\x12#\n\x05model\x18\x02 \x01(\x0b\x32\x14.siglip.v1.ModelInfo\x12!\n\x06timing\x18\x03 \x01(\x0b\x32\x11.siglip.v1.Timing2\xb5\x01\n\x10\x45mbeddingService\x12N\n\nEmbedTexts\x12\x1c.siglip.v1.EmbedTextsRequest\x1a\x1d.siglip.v1.EmbedTextsResponse\"\x03\x90\x02\x01\x12Q\n\x0b\x45mbedImages\x12\x1d.siglip.v1.EmbedImagesRequest\x1a\x1e.siglip.v1.EmbedImagesResponse\"\x03\x90\x02\x01\x42%\n\rorg.siglip.v1P\x01Z\x12siglip/v1;siglipv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19siglip/v1/embedding.proto\x12\tsiglip.v1\x1a\x15siglip/v1/types.proto\"Y\n\x10\x45mbeddingOptions\x12\x1f\n\x05\x64type\x18\x01 \x01(\x0e\x32\x10.siglip.v1.Dtype\x12\x16\n\tnormalize\x18\x02 \x01(\x08H\x00\x88\x01\x01\x42\x0c\n\n_normalize\"j\n\x0f\x45mbeddingResult\x12&\n\tembedding\x18\x01 \x01(\x0b\x32\x11.siglip.v1.VectorH\x00\x12%\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x14.siglip.v1.ItemErrorH\x00\x42\x08\n\x06result\"_\n\x11\x45mbedTextsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12,\n\x07options\x18\x03 \x01(\x0b\x32\x1b.siglip.v1.EmbeddingOptions\"\x89\x01\n\x12\x45mbedTextsResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.siglip.v1.EmbeddingResult\x12#\n\x05model\x18\x02 \x01(\x0b\x32\x14.siglip.v1.ModelInfo\x12!\n\x06timing\x18\x03 \x01(\x0b\x32\x11.siglip.v1.Timing\"a\n\x12\x45mbedImagesRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\x0c\x12,\n\x07options\x18\x03 \x01(\x0b\x32\x1b.siglip.v1.EmbeddingOptions\"\x8a\x01\n\x13\x45mbedImagesResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.siglip.v1.EmbeddingResult\x12#\n\x05model\x18\x02 \x01(\x0b\x32\x14.siglip.v1.ModelInfo\x12!\n\x06timing\x18\x03 \x01(\x0b\x32\x11.siglip.v1.Timing\"o\n\x12\x45mbedStreamRequest\x12.\n\x07options\x18\x01 \x01(\x0b\x32\x1d.siglip.v1.EmbedStreamOptions\x12)\n\x05items\x18\x02 \x03(\x0b\x32\x1a.siglip.v1.EmbedStreamItem\"d\n\x12\x45mbedStreamOptions\x12\r\n\x05model\x18\x01 \x01(\t\x12.\n\tembedding\x18\x02 \x01(\x0b\x32\x1b.siglip.v1.EmbeddingOptions\x12\x0f\n\x07ordered\x18\x03 \x01(\x08\"\x85\x01\n\x0f\x45mbedStreamItem\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x0f\n\x05image\x18\x03 \x01(\x0cH\x00\x12(\n\ttoken_ids\x18\x04 \x01(\x0b\x32\x13.siglip.v1.TokenIdsH\x00\x12\x10\n\x06pixels\x18\x05 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\x05\"\x7f\n\x13\x45mbedStreamResponse\x12\'\n\x06opened\x18\x01 \x01(\x0b\x32\x17.siglip.v1.StreamOpened\x12-\n\x07results\x18\x02 \x03(\x0b\x32\x1c.siglip.v1.EmbedStreamResult\x12\x10\n\x08\x64raining\x18\x03 \x01(\x08\"\x83\x02\n\x0cStreamOpened\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.siglip.v1.ModelInfo\x12\x1c\n\x14max_unanswered_items\x18\x02 \x01(\r\x12\x1c\n\x14max_unanswered_bytes\x18\x03 \x01(\x04\x12\x1d\n\x15heartbeat_interval_ms\x18\x04 \x01(\r\x12\x19\n\x11max_message_bytes\x18\x05 \x01(\x04\x12\x16\n\x0emax_text_bytes\x18\x06 \x01(\x04\x12\x17\n\x0fmax_image_bytes\x18\x07 \x01(\x04\x12\x13\n\x0btext_length\x18\x08 \x01(\r\x12\x12\n\nimage_size\x18\t \x01(\r\"x\n\x11\x45mbedStreamResult\x12\n\n\x02id\x18\x01 \x01(\x04\x12&\n\tembedding\x18\x02 \x01(\x0b\x32\x11.siglip.v1.VectorH\x00\x12%\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x14.siglip.v1.ItemErrorH\x00\x42\x08\n\x06result2\x87\x02\n\x10\x45mbeddingService\x12N\n\nEmbedTexts\x12\x1c.siglip.v1.EmbedTextsRequest\x1a\x1d.siglip.v1.EmbedTextsResponse\"\x03\x90\x02\x01\x12Q\n\x0b\x45mbedImages\x12\x1d.siglip.v1.EmbedImagesRequest\x1a\x1e.siglip.v1.EmbedImagesResponse\"\x03\x90\x02\x01\x12P\n\x0b\x45mbedStream\x12\x1d.siglip.v1.EmbedStreamRequest\x1a\x1e.siglip.v1.EmbedStreamResponse(\x01\x30\x01\x42%\n\rorg.siglip.v1P\x01Z\x12siglip/v1;siglipv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,6 +49,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDIMAGESREQUEST']._serialized_end=596
   _globals['_EMBEDIMAGESRESPONSE']._serialized_start=599
   _globals['_EMBEDIMAGESRESPONSE']._serialized_end=737
-  _globals['_EMBEDDINGSERVICE']._serialized_start=740
-  _globals['_EMBEDDINGSERVICE']._serialized_end=921
+  _globals['_EMBEDSTREAMREQUEST']._serialized_start=739
+  _globals['_EMBEDSTREAMREQUEST']._serialized_end=850
+  _globals['_EMBEDSTREAMOPTIONS']._serialized_start=852
+  _globals['_EMBEDSTREAMOPTIONS']._serialized_end=952
+  _globals['_EMBEDSTREAMITEM']._serialized_start=955
+  _globals['_EMBEDSTREAMITEM']._serialized_end=1088
+  _globals['_TOKENIDS']._serialized_start=1090
+  _globals['_TOKENIDS']._serialized_end=1113
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=1115
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=1242
+  _globals['_STREAMOPENED']._serialized_start=1245
+  _globals['_STREAMOPENED']._serialized_end=1504
+  _globals['_EMBEDSTREAMRESULT']._serialized_start=1506
+  _globals['_EMBEDSTREAMRESULT']._serialized_end=1626
+  _globals['_EMBEDDINGSERVICE']._serialized_start=1629
+  _globals['_EMBEDDINGSERVICE']._serialized_end=1892
 # @@protoc_insertion_point(module_scope)

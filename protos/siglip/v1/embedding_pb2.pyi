@@ -62,3 +62,83 @@ class EmbedImagesResponse(_message.Message):
     model: _types_pb2.ModelInfo
     timing: _types_pb2.Timing
     def __init__(self, results: _Optional[_Iterable[_Union[EmbeddingResult, _Mapping]]] = ..., model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ...) -> None: ...
+
+class EmbedStreamRequest(_message.Message):
+    __slots__ = ("options", "items")
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    options: EmbedStreamOptions
+    items: _containers.RepeatedCompositeFieldContainer[EmbedStreamItem]
+    def __init__(self, options: _Optional[_Union[EmbedStreamOptions, _Mapping]] = ..., items: _Optional[_Iterable[_Union[EmbedStreamItem, _Mapping]]] = ...) -> None: ...
+
+class EmbedStreamOptions(_message.Message):
+    __slots__ = ("model", "embedding", "ordered")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    ORDERED_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    embedding: EmbeddingOptions
+    ordered: bool
+    def __init__(self, model: _Optional[str] = ..., embedding: _Optional[_Union[EmbeddingOptions, _Mapping]] = ..., ordered: bool = ...) -> None: ...
+
+class EmbedStreamItem(_message.Message):
+    __slots__ = ("id", "text", "image", "token_ids", "pixels")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    PIXELS_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    text: str
+    image: bytes
+    token_ids: TokenIds
+    pixels: bytes
+    def __init__(self, id: _Optional[int] = ..., text: _Optional[str] = ..., image: _Optional[bytes] = ..., token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., pixels: _Optional[bytes] = ...) -> None: ...
+
+class TokenIds(_message.Message):
+    __slots__ = ("ids",)
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class EmbedStreamResponse(_message.Message):
+    __slots__ = ("opened", "results", "draining")
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    opened: StreamOpened
+    results: _containers.RepeatedCompositeFieldContainer[EmbedStreamResult]
+    draining: bool
+    def __init__(self, opened: _Optional[_Union[StreamOpened, _Mapping]] = ..., results: _Optional[_Iterable[_Union[EmbedStreamResult, _Mapping]]] = ..., draining: bool = ...) -> None: ...
+
+class StreamOpened(_message.Message):
+    __slots__ = ("model", "max_unanswered_items", "max_unanswered_bytes", "heartbeat_interval_ms", "max_message_bytes", "max_text_bytes", "max_image_bytes", "text_length", "image_size")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    MAX_UNANSWERED_ITEMS_FIELD_NUMBER: _ClassVar[int]
+    MAX_UNANSWERED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_TEXT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_IMAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TEXT_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    model: _types_pb2.ModelInfo
+    max_unanswered_items: int
+    max_unanswered_bytes: int
+    heartbeat_interval_ms: int
+    max_message_bytes: int
+    max_text_bytes: int
+    max_image_bytes: int
+    text_length: int
+    image_size: int
+    def __init__(self, model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ..., max_unanswered_items: _Optional[int] = ..., max_unanswered_bytes: _Optional[int] = ..., heartbeat_interval_ms: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_text_bytes: _Optional[int] = ..., max_image_bytes: _Optional[int] = ..., text_length: _Optional[int] = ..., image_size: _Optional[int] = ...) -> None: ...
+
+class EmbedStreamResult(_message.Message):
+    __slots__ = ("id", "embedding", "error")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    embedding: _types_pb2.Vector
+    error: _types_pb2.ItemError
+    def __init__(self, id: _Optional[int] = ..., embedding: _Optional[_Union[_types_pb2.Vector, _Mapping]] = ..., error: _Optional[_Union[_types_pb2.ItemError, _Mapping]] = ...) -> None: ...

@@ -45,6 +45,11 @@ class EmbeddingServiceStub(object):
                 request_serializer=siglip_dot_v1_dot_embedding__pb2.EmbedImagesRequest.SerializeToString,
                 response_deserializer=siglip_dot_v1_dot_embedding__pb2.EmbedImagesResponse.FromString,
                 _registered_method=True)
+        self.EmbedStream = channel.stream_stream(
+                '/siglip.v1.EmbeddingService/EmbedStream',
+                request_serializer=siglip_dot_v1_dot_embedding__pb2.EmbedStreamRequest.SerializeToString,
+                response_deserializer=siglip_dot_v1_dot_embedding__pb2.EmbedStreamResponse.FromString,
+                _registered_method=True)
 
 
 class EmbeddingServiceServicer(object):
@@ -65,6 +70,21 @@ class EmbeddingServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EmbedStream(self, request_iterator, context):
+        """Embeds any number of texts and images over one stream, as work that may
+        wait (metadata `siglip-priority` can say otherwise). A bad item fails that
+        item only. Results come as they finish, in small chunks.
+
+        The client sends its options, waits for `opened`, and then keeps at most
+        so many items and bytes unanswered as that allows. It closes its side when
+        it has nothing more; the stream ends when all is answered. A stream may
+        ask to be left (`draining`) at any time: its client opens another one, and
+        sends there what this one has not answered when it ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EmbeddingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +97,11 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
                     servicer.EmbedImages,
                     request_deserializer=siglip_dot_v1_dot_embedding__pb2.EmbedImagesRequest.FromString,
                     response_serializer=siglip_dot_v1_dot_embedding__pb2.EmbedImagesResponse.SerializeToString,
+            ),
+            'EmbedStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.EmbedStream,
+                    request_deserializer=siglip_dot_v1_dot_embedding__pb2.EmbedStreamRequest.FromString,
+                    response_serializer=siglip_dot_v1_dot_embedding__pb2.EmbedStreamResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +159,33 @@ class EmbeddingService(object):
             '/siglip.v1.EmbeddingService/EmbedImages',
             siglip_dot_v1_dot_embedding__pb2.EmbedImagesRequest.SerializeToString,
             siglip_dot_v1_dot_embedding__pb2.EmbedImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EmbedStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/siglip.v1.EmbeddingService/EmbedStream',
+            siglip_dot_v1_dot_embedding__pb2.EmbedStreamRequest.SerializeToString,
+            siglip_dot_v1_dot_embedding__pb2.EmbedStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,
