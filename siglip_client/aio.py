@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import grpc
 
 from siglip_client import channel, operations
 from siglip_client.chunks import Chunk
-from siglip_client.errors import DeadlineExceeded, InvalidRequest
+from siglip_client.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from siglip_client.images import ImageLike
 from siglip_client.operations import Operation
 from siglip_client.results import (
@@ -84,6 +85,7 @@ class AsyncClient:
         methods = [channel.methods(each) for each in self._channels]
         self._methods = itertools.cycle(methods)
         self._streams = [each["EmbedStream"] for each in methods]
+        self._open_streams: WeakSet[AsyncStream] = WeakSet()
         self._served: ModelDescription | None = None
 
     async def embed_texts(
@@ -131,7 +133,9 @@ class AsyncClient:
             connections=len(self._streams),
         )
         wait_s = self.timeout_s if timeout_s is None else timeout_s
-        return AsyncStream(flow, self._streams, self._stream_metadata, wait_s, self.address).results(items)
+        stream = AsyncStream(flow, self._streams, self._stream_metadata, wait_s, self.address)
+        self._open_streams.add(stream)
+        return stream.results(items)
 
     async def classify(
         self,
@@ -180,6 +184,8 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Ends all calls and closes the connections."""
+        for stream in self._open_streams:  # which closing a channel would let go on
+            stream.fail(Unavailable("the client is closed"))
         for each in self._channels:
             await each.close()
 

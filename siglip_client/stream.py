@@ -106,7 +106,7 @@ class Stream:
     def _has_room(self) -> bool:
         """Waits for it; False when the stream has ended."""
         with self._lock:
-            while not (self._flow.has_room or self._ended):
+            while not (self._flow.room or self._ended):
                 self._room.wait()
             return not self._ended
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import contextlib
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import grpc
+from siglip.v1 import embedding_pb2
 
 from siglip_client.errors import Unavailable
 from siglip_client.stream_flow import CHUNK_BYTES, CHUNK_ITEMS, Flow, Link
 from siglip_client.stream_items import Entry, ImageItem, StreamItem, StreamResult, prepare
 from siglip_client.stream_patience import Patience, backoff_s, failures_after
 
-# An iterable that takes longer than this for an item gives them one by one.
-_SLOW_S = 0.001
 _END = object()
 
 
@@ -47,6 +47,8 @@ class AsyncStream:
         self._flow, self._methods, self._metadata = flow, methods, metadata
         self._patience = Patience(flow, timeout_s, address)
         self._bell = Bell()
+        # From the thread that iterates.
+        self._pulled: deque[Entry | StreamResult] = deque()
         self._error: BaseException | None = None
 
     async def results(
@@ -64,12 +66,16 @@ class AsyncStream:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def fail(self, error: Exception) -> None:
+        """Ends it; what is ready is still given."""
+        self._error = self._error or error
+        self._bell.ring()
+
     async def _watched(self, work: Any) -> None:
         try:
             await work
         except Exception as error:
-            self._error = self._error or error
-            self._bell.ring()
+            self.fail(error)
 
     async def _ready(self) -> list[StreamResult]:
         """None are left when it gives none."""
@@ -81,56 +87,66 @@ class AsyncStream:
                 raise self._error
             if self._flow.finished:
                 return []
-            try:
-                await asyncio.wait_for(self._bell.wait(), self._patience.wait_s())
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._patience.wait_s()):
+                    await self._bell.wait()
 
     async def _feed(self, items: Iterable[StreamItem] | AsyncIterable[StreamItem]) -> None:
         if isinstance(items, AsyncIterable):
             await self._room()
             async for item in items:
-                self._add([await self._prepared(item)])
+                self._flow.add(await self._prepared(item))
+                self._bell.ring()
                 await self._room()
         else:
             iterator, more = iter(items), True
             while more:
                 await self._room()
-                entries, more = await asyncio.to_thread(self._pull, iterator)
-                self._add(entries)
+                more = await self._in_thread(self._pull, iterator)
+                self._hand_over()
         self._flow.exhausted = True
         self._bell.ring()
 
     async def _room(self) -> None:
-        while not self._flow.has_room:
+        while not self._flow.room:
             await self._bell.wait()
 
     async def _prepared(self, item: StreamItem) -> Entry | StreamResult:
-        opened = self._flow.opened
-        assert opened
+        assert self._flow.opened
         if isinstance(item, ImageItem) and not isinstance(item.image, bytes):
-            return await asyncio.to_thread(prepare, self._flow.accepted, item, opened)
-        return prepare(self._flow.accepted, item, opened)
+            return await asyncio.to_thread(prepare, self._flow.accepted, item, self._flow.opened)
+        return prepare(self._flow.accepted, item, self._flow.opened)
 
-    def _pull(self, iterator: Iterator[StreamItem]) -> tuple[list[Entry | StreamResult], bool]:
-        """The next few items, in a thread; whether there may be more."""
-        entries: list[Entry | StreamResult] = []
-        size, opened = 0, self._flow.opened
-        assert opened
-        while len(entries) < CHUNK_ITEMS and size < CHUNK_BYTES:
-            begun_s = time.monotonic()
+    async def _in_thread(self, pull: Callable[..., bool], iterator: Iterator[StreamItem]) -> bool:
+        loop, flow = asyncio.get_running_loop(), self._flow
+        return await asyncio.to_thread(pull, iterator, flow.accepted, flow.room, flow.opened, loop)
+
+    def _pull(
+        self,
+        iterator: Iterator[StreamItem],
+        sequence: int,
+        room: int,
+        opened: embedding_pb2.StreamOpened,
+        loop: asyncio.AbstractEventLoop,
+    ) -> bool:
+        """The next few items, in a thread; each is handed over at once. Whether there may be more."""
+        size = 0
+        for position in range(min(room, CHUNK_ITEMS)):
             item: Any = next(iterator, _END)
             if item is _END:
-                return entries, False
-            entries.append(entry := prepare(self._flow.accepted + len(entries), item, opened))
+                return False
+            entry = prepare(sequence + position, item, opened)
+            self._pulled.append(entry)
+            if len(self._pulled) == 1:
+                loop.call_soon_threadsafe(self._hand_over)
             size += entry.size if isinstance(entry, Entry) else 0
-            if time.monotonic() - begun_s > _SLOW_S:
+            if size >= CHUNK_BYTES:
                 break
-        return entries, True
+        return True
 
-    def _add(self, entries: Iterable[Entry | StreamResult]) -> None:
-        for entry in entries:
-            self._flow.add(entry)
+    def _hand_over(self) -> None:
+        while self._pulled:
+            self._flow.add(self._pulled.popleft())
         self._bell.ring()
 
     async def _keep(self, method: Callable[..., Any]) -> None:

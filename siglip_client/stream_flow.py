@@ -89,13 +89,14 @@ class Flow:
         self._progress_s = time.monotonic()
 
     @property
-    def has_room(self) -> bool:
-        """Whether another item may be taken from the iterable."""
+    def room(self) -> int:
+        """How many items more may be taken from the iterable."""
         if self.opened is None:
-            return False
+            return 0
         links, held = self._connections, self.accepted - self._taken
-        room = held < links * self.opened.max_unanswered_items
-        return room and (not held or self._unfinished_bytes < links * self.opened.max_unanswered_bytes)
+        if held and self._unfinished_bytes >= links * self.opened.max_unanswered_bytes:
+            return 0
+        return max(0, links * self.opened.max_unanswered_items - held)
 
     def add(self, item: Entry | StreamResult) -> None:
         """The next item, whose place is `accepted`."""

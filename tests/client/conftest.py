@@ -33,6 +33,18 @@ class Awaited:
         self._runner = runner
         self.client = client
 
+    def embed_stream(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        results = self.client.embed_stream(*args, **kwargs)
+
+        async def following() -> Any:
+            return await anext(results, None)
+
+        try:
+            while result := self._runner.run(following()):
+                yield result
+        finally:
+            self._runner.run(results.aclose())
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         call = getattr(self.client, name)
         return lambda *args, **kwargs: self._runner.run(call(*args, **kwargs))

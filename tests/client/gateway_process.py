@@ -1,6 +1,7 @@
 """A real gateway process on a real queue; only the models are stand-ins."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,24 +20,51 @@ ROOT = Path(__file__).parents[2]
 SMALL_LIMITS = {"SIGLIP_MAX_IMAGE_BYTES": "100000", "SIGLIP_MAX_TEXT_BYTES": "1000"}
 
 
+class GatewayProcess:
+    """A real gateway process that can be killed and started again at its address."""
+
+    def __init__(self, command: list[str], folder: Path) -> None:
+        self._command, self._address_file = command, folder / "address"
+        self.address = "127.0.0.1:0"
+        self.process = self._started()
+
+    def start(self) -> None:
+        self.process = self._started()
+
+    def end(self, number: int) -> None:
+        """By a signal; waits until it is gone."""
+        self.process.send_signal(number)
+        self.process.wait(20)
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        self._address_file.unlink(missing_ok=True)
+        command = [*self._command, "--listen", self.address]
+        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | SMALL_LIMITS)
+        _until(self._address_file.exists)
+        self.address = self._address_file.read_text()
+        return process
+
+
 @contextmanager
 def gateway_process(folder: Path) -> Iterator[str]:
     """The address of a real gateway process; both workers are threads without a model."""
+    with mortal_gateway(folder) as gateway:
+        yield gateway.address
+
+
+@contextmanager
+def mortal_gateway(folder: Path) -> Iterator[GatewayProcess]:
+    """As above, to be ended at will."""
     checkpoint = write_tiny_checkpoint(folder / "tiny")
     with EmbeddedServer() as queue:
         model = ServedModel.load(GatewaySettings(model=str(checkpoint), redis_url=queue.url))
         workers = [FakeWorker(queue.url, model, tower) for tower in ("text", "vision")]
-        process = subprocess.Popen(
-            _command(checkpoint, queue.url, folder), cwd=ROOT, env=os.environ | SMALL_LIMITS
-        )
+        gateway = GatewayProcess(_command(checkpoint, queue.url, folder), folder)
         try:
-            _until(lambda: (folder / "address").exists())
-            found = (folder / "address").read_text()
-            _until(lambda: _all_live(found))
-            yield found
+            _until(lambda: _all_live(gateway.address))
+            yield gateway
         finally:
-            process.terminate()
-            process.wait(20)
+            gateway.end(signal.SIGTERM)
             for worker in workers:
                 worker.stop()
 
@@ -45,7 +73,6 @@ def _command(checkpoint: Path, redis_url: str, folder: Path) -> list[str]:
     options = {
         "--model": checkpoint,
         "--redis-url": redis_url,
-        "--listen": "127.0.0.1:0",
         "--address-file": folder / "address",
         "--log-level": "warning",
     }
