@@ -44,7 +44,9 @@ def embed_image(body: bytes) -> list[float]:
 
 
 def embed_text(words: str) -> list[float]:
-    inputs = processor(text=[words], padding="max_length", truncation=True, max_length=64, return_tensors="pt")
+    inputs = processor(
+        text=[words], padding="max_length", truncation=True, max_length=64, return_tensors="pt"
+    )
     return unit(model.text_model, inputs)
 
 

@@ -1,5 +1,6 @@
 """The gateway's decoding, by itself: as many processes as cores, nothing between them."""
 
+import asyncio
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -30,8 +31,8 @@ class DecodeAlone:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
 
-    def measure(self, seconds: float) -> Unit:
-        found = self._run(seconds)
+    async def measure(self, seconds: float) -> Unit:
+        found = await asyncio.to_thread(self._run, seconds)
         pictures = sum(count for count, _, _ in found)
         rate = sum(count / wall_s for count, wall_s, _ in found)
         return Unit(rate, 1e6 * sum(cpu_s for _, _, cpu_s in found) / pictures)

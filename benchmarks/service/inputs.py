@@ -6,7 +6,10 @@ from functools import cache
 from benchmarks.pictures import photo
 
 PICTURES = 32
-LABELS = [f"a photo of {thing}" for thing in "a cat,a dog,a car,a tree,a house,a boat,food,people".split(",")]
+LABELS = [
+    f"a photo of {thing}"
+    for thing in ["a cat", "a dog", "a car", "a tree", "a house", "a boat", "food", "people"]
+]
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "white", "black")
 SHAPES = ("circle", "square", "star", "triangle", "heart", "ring", "crescent", "cross")
 

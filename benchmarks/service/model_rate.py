@@ -1,5 +1,6 @@
 """A tower by itself, as a worker runs it: in batches of the size that a worker would choose."""
 
+import asyncio
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -16,6 +17,7 @@ from workers.device import Compute
 from workers.tower import ModelTower, load
 
 Tower = Literal["text", "vision"]
+TOWERS: tuple[Tower, ...] = ("text", "vision")
 
 
 class ModelRate:
@@ -31,17 +33,25 @@ class ModelRate:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
 
-    def measure(self, tower: Tower, seconds: float) -> Unit:
+    async def warm(self) -> None:
+        """Loads both towers and finds their batches."""
+        for tower in TOWERS:
+            await self.measure(tower, 0.0)
+
+    async def measure(self, tower: Tower, seconds: float) -> Unit:
+        found = await asyncio.to_thread(self._run, tower, seconds)
+        rows, batch = sum(each[0] for each in found), max(each[3] for each in found)
+        rate = sum(count / wall_s for count, wall_s, _, _ in found)
+        told = f"{self._processes} x {self._threads} threads, batches of {batch}"
+        return Unit(rate, 1e6 * sum(each[2] for each in found) / rows, told)
+
+    def _run(self, tower: Tower, seconds: float) -> list[tuple[int, float, float, int]]:
         begin_s = time.monotonic() + 0.1
         waiting = [
             self._pool.submit(_compute, self._folder, tower, self._threads, begin_s, seconds)
             for _ in range(self._processes)
         ]
-        found = [each.result() for each in waiting]
-        rows, batch = sum(each[0] for each in found), max(each[3] for each in found)
-        rate = sum(count / wall_s for count, wall_s, _, _ in found)
-        told = f"{self._processes} x {self._threads} threads, batches of {batch}"
-        return Unit(rate, 1e6 * sum(each[2] for each in found) / rows, told)
+        return [each.result() for each in waiting]
 
 
 def _compute(

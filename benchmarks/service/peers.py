@@ -115,9 +115,7 @@ def _started(
         raise PeerMissing("not installed: `make bench-peers` does that")
     with tempfile.TemporaryFile() as log:
         command = [str(word) for word in program]
-        process = subprocess.Popen(
-            command, env=os.environ | QUIET, stdout=log, stderr=log, process_group=0
-        )
+        process = subprocess.Popen(command, env=os.environ | QUIET, stdout=log, stderr=log, process_group=0)
         connections = Connections(port)
         try:
             if not _ready(process, f"http://127.0.0.1:{port}{ready_path}"):

@@ -24,7 +24,9 @@ def main(url: str, tower: Tower, dim: int) -> None:
 
 
 def _answer(job: Job, dim: int) -> JobResult:
-    return JobResult(job, bytes(4 * dim * job.rows), struct.pack(f"<{job.rows}f", *[1.0] * job.rows), dim, 1, {})
+    return JobResult(
+        job, bytes(4 * dim * job.rows), struct.pack(f"<{job.rows}f", *[1.0] * job.rows), dim, 1, {}
+    )
 
 
 if __name__ == "__main__":
