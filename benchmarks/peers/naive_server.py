@@ -5,10 +5,12 @@ Runs in an environment of its own (`make bench-peers`): python naive_server.py C
 
 import io
 import sys
+from collections.abc import Mapping
 
 import torch
 import uvicorn
 from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from PIL import Image
 from transformers import AutoModel, AutoProcessor
 
@@ -24,18 +26,12 @@ def ready() -> bool:
 
 @app.post("/image")
 async def image(request: Request) -> list[float]:
-    return await run(embed_image, await request.body())
+    return await run_in_threadpool(embed_image, await request.body())
 
 
 @app.post("/text")
 async def text(request: Request) -> list[float]:
-    return await run(embed_text, (await request.body()).decode())
-
-
-async def run(embed, given):
-    from fastapi.concurrency import run_in_threadpool
-
-    return await run_in_threadpool(embed, given)
+    return await run_in_threadpool(embed_text, (await request.body()).decode())
 
 
 def embed_image(body: bytes) -> list[float]:
@@ -44,14 +40,12 @@ def embed_image(body: bytes) -> list[float]:
 
 
 def embed_text(words: str) -> list[float]:
-    inputs = processor(
-        text=[words], padding="max_length", truncation=True, max_length=64, return_tensors="pt"
-    )
+    inputs = processor(text=[words], padding="max_length", truncation=True, return_tensors="pt")
     return unit(model.text_model, inputs)
 
 
 @torch.inference_mode()
-def unit(tower, inputs) -> list[float]:
+def unit(tower: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> list[float]:
     return torch.nn.functional.normalize(tower(**inputs).pooler_output)[0].tolist()
 
 

@@ -26,7 +26,7 @@ class Book:
     def answered(self, due_s: float) -> None:
         self.answers.append((due_s, time.monotonic()))
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: object) -> None:
         code = getattr(error, "code", None)
         self.errors[getattr(code, "name", None) or type(error).__name__] += 1
 

@@ -5,7 +5,7 @@ from statistics import median
 
 from PIL import Image
 
-from benchmarks.plot import Line, beside, plot
+from benchmarks.plot import Line, below, beside, plot
 from benchmarks.service import bars, plan
 from benchmarks.service.rounds import Round
 from benchmarks.service.run import Cells, Results
@@ -22,7 +22,7 @@ def draw(results: Results) -> dict[str, Image.Image]:
 
 
 def middle(rounds: list[Round], part: str, name: str, attribute: str = "rate") -> float:
-    return median(getattr(getattr(each, part)[name], attribute) for each in rounds)
+    return float(median(getattr(getattr(each, part)[name], attribute) for each in rounds))
 
 
 def _rates(results: Results, kind: str) -> Image.Image:
@@ -50,24 +50,18 @@ def _rates(results: Results, kind: str) -> Image.Image:
 
 def _latencies(cells: Cells) -> Image.Image:
     lines = [
-        Line(
-            f"{series}: p99",
-            [(cell.in_flight, found.latency_ms["p99"]) for cell, found in group if cell.in_flight],
-        )
+        Line(series, [(cell.in_flight, found.latency_ms["p99"]) for cell, found in group if cell.in_flight])
         for series, group in _by_series(cells).items()
     ]
-    return plot("Closed loop: 99 % are answered within", "in flight", "ms", lines)
+    return plot("Closed loop: p99", "in flight", "ms", lines)
 
 
 def _open_latencies(cells: Cells) -> Image.Image:
     lines = [
-        Line(
-            f"{series}: p99",
-            [(100 * cell.share, found.latency_ms["p99"]) for cell, found in group if cell.share],
-        )
+        Line(series, [(100 * cell.share, found.latency_ms["p99"]) for cell, found in group if cell.share])
         for series, group in _by_series(cells).items()
     ]
-    return plot("Poisson arrivals: 99 % are answered within", "% of the highest rate", "ms", lines)
+    return plot("Poisson arrivals: p99", "% of the highest rate", "ms", lines)
 
 
 def _by_series(cells: Cells) -> Mapping[str, Cells]:
@@ -78,30 +72,33 @@ def _by_series(cells: Cells) -> Mapping[str, Cells]:
 
 
 def _cpu(results: Results) -> Image.Image:
-    rows = []
-    for kind in ("image", "text"):
-        units = [bars.cost_us(each, kind) for each in results.rounds]
-        parts = {f"{name} alone": median(each[name] for each in units) for name in units[0]}
-        rows.append(Stack(f"{kind}: its parts alone", parts))
-        rows.append(Stack(f"{kind}: EmbedStream", cpu_us(results.rounds, f"stream {kind}")))
-        rows.append(Stack(f"{kind}: one a call", cpu_us(results.rounds, f"unary {kind}")))
-    return beside_scales(rows)
+    # Images and texts differ too much for one scale.
+    return below(_cpu_of(results, "image"), _cpu_of(results, "text"))
 
 
-def beside_scales(rows: list[Stack]) -> Image.Image:
-    """Images and texts differ too much for one scale."""
-    from benchmarks.plot import below
-
-    images, texts = rows[:3], rows[3:]
-    return below(
-        stacks("CPU time of one image, by process", "µs", images),
-        stacks("CPU time of one text, by process", "µs", texts),
-    )
+def _cpu_of(results: Results, kind: str) -> Image.Image:
+    units = [bars.cost_us(each, kind) for each in results.rounds]
+    rows = [
+        Stack("its parts alone", {name: median(each[name] for each in units) for name in units[0]}),
+        Stack("EmbedStream", cpu_us(results.rounds, f"stream {kind}")),
+        Stack(f"one {kind} a call", cpu_us(results.rounds, f"unary {kind}")),
+    ]
+    order = ["RPC", "client", "gateway", "queue", "decoding", "worker"]
+    return stacks(f"CPU time of one {kind}", "microseconds", rows, order)
 
 
 def cpu_us(rounds: list[Round], name: str) -> dict[str, float]:
     """Of each process for one item, the median of the rounds; small ones are left out."""
-    found = [each.service[name].cpu_us for each in rounds]
+    found = [_short(each.service[name].cpu_us) for each in rounds]
     names = dict.fromkeys(process for each in found for process in each)
     middles = {process: median(each.get(process, 0.0) for each in found) for process in names}
     return {process: us for process, us in middles.items() if us > 0.005 * sum(middles.values())}
+
+
+def _short(cpu_us: Mapping[str, float]) -> dict[str, float]:
+    """A worker is a worker here: only one of them has to do with an item."""
+    found: dict[str, float] = {}
+    for process, us in cpu_us.items():
+        name = "worker" if process.endswith(" worker") else process
+        found[name] = found.get(name, 0.0) + us
+    return found

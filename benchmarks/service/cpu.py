@@ -1,7 +1,8 @@
 """CPU time of this program and all that it has started, by what they are. Nothing where there is no /proc."""
 
 import os
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 # The first words that are in a command line name the process.
@@ -20,9 +21,9 @@ NAMES = {
 CLIENT = "client"
 
 
-def seconds() -> Counter[str]:
+def seconds() -> Mapping[str, float]:
     """User and system time so far, by name; of this process as `client`."""
-    found = Counter[str]()
+    found = defaultdict[str, float](float)
     tick_s = 1 / os.sysconf("SC_CLK_TCK")
     for process, name in _processes().items():
         try:
@@ -33,9 +34,10 @@ def seconds() -> Counter[str]:
     return found
 
 
-def between(before: Counter[str], after: Counter[str]) -> dict[str, float]:
+def between(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
     """Of those that did anything."""
-    return {name: after[name] - before[name] for name in after if after[name] - before[name] > 0.005}
+    spent_s = {name: after_s - before.get(name, 0.0) for name, after_s in after.items()}
+    return {name: each_s for name, each_s in spent_s.items() if each_s > 0.005}
 
 
 def _processes() -> dict[int, str]:

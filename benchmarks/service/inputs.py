@@ -6,10 +6,8 @@ from functools import cache
 from benchmarks.pictures import photo
 
 PICTURES = 32
-LABELS = [
-    f"a photo of {thing}"
-    for thing in ["a cat", "a dog", "a car", "a tree", "a house", "a boat", "food", "people"]
-]
+THINGS = ("cat", "dog", "car", "tree", "house", "boat", "plate", "person")
+LABELS = [f"a photo of a {thing}" for thing in THINGS]
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "white", "black")
 SHAPES = ("circle", "square", "star", "triangle", "heart", "ring", "crescent", "cross")
 

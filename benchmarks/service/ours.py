@@ -52,9 +52,8 @@ class Ours:
 @asynccontextmanager
 async def serving(checkpoint: Path, *options: str) -> AsyncIterator[Ours]:
     with tempfile.TemporaryDirectory(prefix="siglip-benchmark-") as folder:
-        service = local_service(
-            str(checkpoint), Path(folder), "--device", "cpu", "--log-level", "warning", *options
-        )
+        given = ("--device", "cpu", "--log-level", "warning", *options)
+        service = local_service(str(checkpoint), Path(folder), *given)
         address = await asyncio.to_thread(service.__enter__)
         try:
             async with AsyncClient(address) as client:

@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from benchmarks.service.unit import Unit
 from broker import ROWS_PER_ENTRY, EmbeddedServer, GatewayEnd, Tower, connect_gateway
 from broker.jobs import DTYPE_OF, ITEM_BYTES
 from siglip_settings import RedisSettings
+from tests.support.valkey import wait_until
 
 IN_FLIGHT = 8
 PARTS = ("client", "queue", "echo worker")
@@ -43,20 +44,23 @@ class QueueAlone:
 @asynccontextmanager
 async def queue_alone(shapes: dict[Tower, tuple[int, ...]], dim: int) -> AsyncIterator[QueueAlone]:
     with tempfile.TemporaryDirectory() as folder, EmbeddedServer(Path(folder)) as server:
-        workers = [
-            subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.service.queue_echo", server.url, tower, str(dim)]
-            )
-            for tower in shapes
-        ]
         settings = RedisSettings(redis_url=server.url)
-        gateway = await connect_gateway(settings, tag=TAG, fingerprint=FINGERPRINT)
-        try:
-            while not all([await gateway.workers(tower) for tower in shapes]):
-                await asyncio.sleep(0.05)
-            yield QueueAlone(gateway, shapes)
-        finally:
-            for worker in workers:
-                worker.terminate()
-                worker.wait()
-            await gateway.close()
+        with _workers(server.url, shapes, dim):
+            gateway = await connect_gateway(settings, tag=TAG, fingerprint=FINGERPRINT)
+            try:
+                await asyncio.to_thread(wait_until, lambda: all(map(gateway.live_workers().get, shapes)))
+                yield QueueAlone(gateway, shapes)
+            finally:
+                await gateway.close()
+
+
+@contextmanager
+def _workers(url: str, towers: Iterable[Tower], dim: int) -> Iterator[None]:
+    program = [sys.executable, "-m", "benchmarks.service.queue_echo", url]
+    workers = [subprocess.Popen([*program, tower, str(dim)]) for tower in towers]
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.wait()

@@ -24,9 +24,8 @@ def main(url: str, tower: Tower, dim: int) -> None:
 
 
 def _answer(job: Job, dim: int) -> JobResult:
-    return JobResult(
-        job, bytes(4 * dim * job.rows), struct.pack(f"<{job.rows}f", *[1.0] * job.rows), dim, 1, {}
-    )
+    norms = struct.pack(f"<{job.rows}f", *[1.0] * job.rows)
+    return JobResult(job, bytes(4 * dim * job.rows), norms, dim, 1, {})
 
 
 if __name__ == "__main__":

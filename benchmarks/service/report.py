@@ -27,11 +27,11 @@ def markdown(results: Results) -> str:
         f"```text\n{results.machine}\n```",
         f"Each figure is of {results.seconds:g} s, after a while to settle.",
         "## Bars",
-        f"The median of {len(results.rounds)} rounds, between the lowest and the highest. In a round the limits, "
-        "the service and the other servers take turns.",
+        f"The median of {len(results.rounds)} rounds, and the lowest and the highest. In a round the "
+        "limits, the service and the other servers take turns.",
         _bars(results),
         "## What the parts can do alone",
-        "Demo checkpoint `shapes`, all cores, median of the rounds. The RPC's CPU time is that of client and server.",
+        "Demo checkpoint `shapes`, all cores, median of the rounds. An RPC's CPU time is that of both ends.",
         _units(results),
         "![CPU time by process](cpu.png)",
         _cpu(results),
@@ -57,14 +57,15 @@ def _bars(results: Results) -> str:
         [
             bar.what,
             bar.wanted,
-            f"{_number(bar.found)} ({_number(bar.low)} to {_number(bar.high)})",
+            _number(bar.found),
+            f"{_number(bar.low)} to {_number(bar.high)}",
             _met(bar.met),
         ]
         for bar in results.bars
     ]
     if not any(INFINITY in bar.what for bar in results.bars):
-        rows.append(["images one a call / Infinity's", "at least 2", "not measured", ""])
-    return _table(["", "bar", "found", ""], rows)
+        rows.append(["images one a call / Infinity's", "at least 2", "not measured", "", ""])
+    return _table(["", "bar", "found", "rounds", ""], rows)
 
 
 def _units(results: Results) -> str:
@@ -105,7 +106,7 @@ def _peers(results: Results) -> str:
                 rows.append([f"{name}, {noun}", _number(rate), _p99(results, "peers", key), ratio])
     rows += [[name, why, "", ""] for name, why in results.missing_peers.items()]
     note = (
-        "\n\nInfinity truncates and pads texts otherwise than SigLIP was trained, and so has less to compute there."
+        "\n\nInfinity pads texts otherwise than SigLIP was trained with, and so has less to compute there."
         if INFINITY not in results.missing_peers
         else ""
     )
@@ -136,18 +137,8 @@ def _cells(cells: Cells) -> str:
         errors = ", ".join(f"{count} {name}" for name, count in found.errors.items())
         latencies = [f"{value:,.1f}" for value in found.latency_ms.values()]
         client = found.cpu_us.get("client", 0.0)
-        service = summed(found.cpu_us) - client
-        rows.append(
-            [
-                cell.series,
-                cell.load,
-                _number(found.rate),
-                *latencies,
-                _number(service),
-                _number(client),
-                errors,
-            ]
-        )
+        cpu = [_number(summed(found.cpu_us) - client), _number(client)]
+        rows.append([cell.series, cell.load, _number(found.rate), *latencies, *cpu, errors])
     names = ["", "load", "items/s", "p50 ms", "p90 ms", "p99 ms", "CPU µs, service", "client", "errors"]
     return _table(names, rows)
 

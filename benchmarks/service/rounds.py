@@ -17,6 +17,7 @@ from benchmarks.service.ours import Ours
 from benchmarks.service.peers import Peer
 from benchmarks.service.queue_alone import queue_alone
 from benchmarks.service.unit import Unit
+from broker import Tower
 from siglip_client import AsyncClient, Client
 
 BUSY = 32
@@ -33,7 +34,7 @@ class Round:
 
     def as_json(self) -> dict[str, Any]:
         return {
-            part: {name: found.as_json() for name, found in vars(self)[part].items()} for part in vars(self)
+            part: {name: each.as_json() for name, each in found.items()} for part, found in vars(self).items()
         }
 
 
@@ -68,7 +69,8 @@ async def one_round(ours: Ours, limits: Limits, peers: list[Peer], seconds: floa
 async def large_round(ours: Ours, model: ModelRate, seconds: float) -> Round:
     """Where the model is nearly all."""
     found = Round()
-    for tower, kind in (("vision", "image"), ("text", "text")):
+    towers: dict[Tower, str] = {"vision": "image", "text": "text"}
+    for tower, kind in towers.items():
         found.units[f"model {kind}"] = await model.measure(tower, seconds)
         found.service[f"stream {kind}"] = await load.measure(ours.stream(kind), seconds)
     return found
@@ -87,7 +89,7 @@ async def _rpc(ours: Ours, found: Round, seconds: float) -> None:
 async def _queue(ours: Ours, found: Round, seconds: float) -> None:
     model = await ours.client.get_model()
     side = model.image_size
-    shapes = {"text": (model.text_length,), "vision": (3, side, side)}
+    shapes: dict[Tower, tuple[int, ...]] = {"text": (model.text_length,), "vision": (3, side, side)}
     async with queue_alone(shapes, model.embedding_dim) as queue:
         found.units["queue text"] = await queue.measure("text", seconds)
         found.units["queue image"] = await queue.measure("vision", seconds)

@@ -97,8 +97,6 @@ async def run_cells(ours: Ours, cells: list[Cell], seconds: float, say: Say) -> 
 
 
 def _drive(ours: Ours, cell: Cell, per_s: float) -> load.Drive:
-    if cell.stream:
-        return (
-            ours.stream(cell.kind, cell.in_flight) if cell.in_flight else ours.stream_open(cell.kind, per_s)
-        )
-    return ours.unary(cell.kind, cell.in_flight) if cell.in_flight else ours.unary_open(cell.kind, per_s)
+    if cell.in_flight:
+        return (ours.stream if cell.stream else ours.unary)(cell.kind, cell.in_flight)
+    return (ours.stream_open if cell.stream else ours.unary_open)(cell.kind, per_s)

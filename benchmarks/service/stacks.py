@@ -9,7 +9,7 @@ from benchmarks.plot import COLOURS, GRID, INK, TICKS, round_step
 from examples.chart import font
 
 WIDTH, ROW, BAR = 1120, 46, 26
-LEFT, RIGHT, TOP, BOTTOM = 250, 30, 56, 34
+LEFT, RIGHT, TOP, BOTTOM = 170, 70, 56, 34
 LEGEND_ROW = 22
 LEAST_SHARE_WITH_NUMBER = 0.05
 
@@ -20,9 +20,8 @@ class Stack:
     parts: Mapping[str, float]
 
 
-def stacks(title: str, unit: str, rows: Sequence[Stack]) -> Image.Image:
-    """Each from left to right; equal parts have equal colours, whose names stand below."""
-    names = list(dict.fromkeys(name for row in rows for name in row.parts))
+def stacks(title: str, unit: str, rows: Sequence[Stack], names: Sequence[str]) -> Image.Image:
+    """The parts from left to right in the order of `names`, which stand below with their colours."""
     step = round_step(max(sum(row.parts.values()) for row in rows))
     bottom = TOP + ROW * len(rows)
     sheet = Image.new("RGB", (WIDTH, bottom + BOTTOM + LEGEND_ROW + 8), "white")
@@ -40,9 +39,10 @@ def stacks(title: str, unit: str, rows: Sequence[Stack]) -> Image.Image:
     for number, row in enumerate(rows):
         middle, at = TOP + ROW * number + ROW / 2, 0.0
         pen.text((LEFT - 10, middle), row.name, INK, font(14), anchor="rm")
-        for name, value in row.parts.items():
+        for name in names:
+            value = row.parts.get(name, 0.0)
             box = (place(at), middle - BAR / 2, place(at + value), middle + BAR / 2)
-            pen.rectangle(box, COLOURS[names.index(name) % len(COLOURS)], "white")
+            pen.rectangle(box, COLOURS[names.index(name)], "white")
             if value > LEAST_SHARE_WITH_NUMBER * TICKS * step:
                 pen.text(((box[0] + box[2]) / 2, middle), f"{value:,.0f}", "white", font(12), anchor="mm")
             at += value
@@ -50,7 +50,7 @@ def stacks(title: str, unit: str, rows: Sequence[Stack]) -> Image.Image:
     across = 14.0
     for number, name in enumerate(names):
         top = bottom + BOTTOM
-        pen.rectangle((across, top + 3, across + 12, top + 15), COLOURS[number % len(COLOURS)])
+        pen.rectangle((across, top + 3, across + 12, top + 15), COLOURS[number])
         pen.text((across + 18, top), name, INK, font(13))
         across += 18 + pen.textlength(name, font(13)) + 22
     return sheet
