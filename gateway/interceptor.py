@@ -172,7 +172,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> None:
         _log(call, code, failure, error)
         reason = failure.reason if failure else None
-        self._metrics.call(call.method, code, reason, call.elapsed_us() / 1e6)
+        may_last = call.own_s == math.inf
+        self._metrics.call(call.method, code, reason, None if may_last else call.elapsed_us() / 1e6)
         if isinstance(error, (QueueFull, Overloaded)):
             self._metrics.refused(error.wall)
         if code in HOW_ENDED:

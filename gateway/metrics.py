@@ -11,6 +11,7 @@ from broker import GatewayEnd
 from gateway.admission import Admission
 from gateway.call import STAGES, Stage
 from gateway.health import Health
+from gateway.streams import Streams
 from gateway.tls import Certificates
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
@@ -123,10 +124,11 @@ class Metrics:
         for reason in REASONS:
             self._failed.labels(reason)
 
-    def call(self, method: str, code: str, reason: str | None, seconds: float) -> None:
-        """A call has ended."""
+    def call(self, method: str, code: str, reason: str | None, seconds: float | None) -> None:
+        """A call has ended; `seconds` None: how long it took says nothing."""
         self._calls.labels(method, code).inc()
-        self._call_s.labels(method).observe(seconds)
+        if seconds is not None:
+            self._call_s.labels(method).observe(seconds)
         if reason is not None:
             self._failed.labels(reason).inc()
 
@@ -150,15 +152,21 @@ class StateCollector:
     """Read when somebody looks: what is in flight, the queue, the workers, the health, the certificate."""
 
     def __init__(
-        self, admission: Admission, broker: GatewayEnd, health: Health, certificates: Certificates | None
+        self,
+        admission: Admission,
+        streams: Streams,
+        broker: GatewayEnd,
+        health: Health,
+        certificates: Certificates | None,
     ) -> None:
-        self._admission, self._broker, self._health = admission, broker, health
+        self._admission, self._streams, self._broker, self._health = admission, streams, broker, health
         self._certificates = certificates
 
     def collect(self) -> Iterator[Metric]:
         admission = self._admission
         yield _gauge("siglip_in_flight_rows", "Texts and images accepted and not answered.", admission.rows)
         yield _gauge("siglip_in_flight_bytes", "Request bytes accepted and not answered.", admission.bytes)
+        yield _gauge("siglip_streams", "EmbedStream calls that are open.", self._streams.count)
         outage = self._broker.outage is not None
         yield _gauge("siglip_queue_up", "1 while the queue's server can be used.", not outage)
         depth = GaugeMetricFamily(

@@ -153,7 +153,7 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
     parts, decoders = _assemble(settings, model, broker, metrics)
     canaries = _canaries(settings, model, broker)
     health = Health(broker, settings.served_towers, _needs(settings), canaries)
-    registry.register(StateCollector(parts.admission, broker, health, certificates))
+    registry.register(StateCollector(parts.admission, parts.streams, broker, health, certificates))
     calls = CallInterceptor(deadlines, access, Arrivals(settings.max_slow_messages), metrics, spans)
     server = _server(settings, parts, calls, health)
     try:

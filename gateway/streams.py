@@ -35,6 +35,11 @@ class Streams:
         self._leave: dict[Callable[[], None], None] = {}
         self._stopping = False
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self._streams_of.total()
+
     @classmethod
     def of(cls, settings: GatewaySettings) -> "Streams":
         """Half of what the gateway may have in work is left to other calls."""
@@ -46,7 +51,7 @@ class Streams:
         """Counts a stream while the block runs; `leave` asks it to end. Raises Overloaded, Stopping."""
         if self._stopping:
             raise Stopping
-        used, own = self._streams_of.total(), self._streams_of[caller]
+        used, own = self.count, self._streams_of[caller]
         share = fair_share(self._most, used)
         if used >= self._most:
             raise Overloaded("max_streams", self._most, 1, used, RETRY_AFTER_S)

@@ -48,6 +48,7 @@ def check(results: list[Any], address: str) -> None:
     np.testing.assert_array_equal([found["image", i] for i in range(40)], images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ordered", [False, True])
 def test_a_stream_outlives_its_gateways(connect: Connect, gateway: GatewayProcess, ordered: bool) -> None:
     """Killed once and told to stop once in the middle; one result for each item, equal to the unary ones."""

@@ -210,4 +210,5 @@ async def test_a_stream_has_one_line_and_its_items_are_counted(
         async with talking(served) as talk:
             await talk.send(texts(5))
             await until(lambda: served.gateway.parts.streams.rows == 5)
+            assert registry.get_sample_value("siglip_streams") == 1
         await until(lambda: count("text", "CANCELLED") == 5)
