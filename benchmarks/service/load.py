@@ -12,7 +12,7 @@ Call = Callable[[int], Awaitable[object]]
 Drive = Callable[[Book], Awaitable[None]]
 
 SETTLING_SHARE = 0.25
-LEAST_SETTLING_S = 0.5
+LEAST_SETTLING_S = 1.0
 AFTER_FAILURE_S = 0.05
 
 
