@@ -31,7 +31,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="siglip-benchmark-") as temporary:
         vision = {"image_size": 224, "patch_size": 32}
         folder = arguments.model or write_tiny_checkpoint(Path(temporary) / "tiny-224", vision=vision)
-        options = ("--device", "cpu", "--log-level", "warning")
+        options = ("--device", "cpu", "--log-level", "warning", "--cache-bytes", "0")
         with local_service(str(folder), Path(temporary) / "run", *options) as address:
             print(f"model     {folder.name}; {arguments.in_flight} calls in flight\n")
             highest_mb = asyncio.run(drive(address, arguments.requests, arguments.in_flight))

@@ -50,6 +50,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="siglip-benchmark-") as temporary:
         folder = arguments.model or write_tiny_checkpoint(Path(temporary) / "tiny")
         options = ["--device", "cpu", "--threads", str(threads), "--log-level", "warning"]
+        options += ["--cache-bytes", "0"]
         with (
             local_service(str(folder), Path(temporary) / "run", *options) as address,
             ModelAlone(folder, threads) as alone,

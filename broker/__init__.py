@@ -34,11 +34,13 @@ from broker.jobs import (
     WorkerInfo,
 )
 from broker.keys import model_tag
+from broker.label_sets import LabelSetStore
 from broker.limits import PATIENCE, GatewayLimits, fair_share
 from broker.line import Line
 from broker.permissions import denied_commands
 from broker.roles import ROLES, Permission, Role, permissions_of, rules_of
 from broker.sharded_worker import worker_end
+from broker.shared_cache import SharedCache
 from broker.timing import WorkerTiming
 from broker.view import QueueView
 from broker.views import DeadLetter, ModelView, ServerView, TowerView
@@ -63,6 +65,7 @@ __all__ = [
     "Job",
     "JobClass",
     "JobResult",
+    "LabelSetStore",
     "Line",
     "ModelView",
     "NoWorkers",
@@ -73,6 +76,7 @@ __all__ = [
     "Row",
     "RowError",
     "ServerView",
+    "SharedCache",
     "Tower",
     "TowerView",
     "UnsuitableServer",

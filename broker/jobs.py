@@ -37,10 +37,14 @@ class RedisUrls(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One embedding: float32 little-endian unit vector, and the length it had before normalising."""
+    """One embedding: float32 little-endian unit vector, and the length it had before normalising.
+
+    `numerics` says with what it was computed, as `WorkerInfo.numerics`; empty where that is not known.
+    """
 
     vector: bytes
     norm: float
+    numerics: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,11 @@ class WorkerInfo:
     model: str = ""
     host: str = ""
     pid: int = 0
+
+    @property
+    def numerics(self) -> str:
+        """Workers that are equal in this give equal vectors."""
+        return f"{self.device.partition(':')[0]}/{self.dtype}/{self.attention}"
 
 
 @dataclass(frozen=True, slots=True)

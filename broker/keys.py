@@ -58,3 +58,15 @@ class Keys:
     def dead_letters(self, tower: Tower) -> str:
         """Stream of headers and reasons of entries given up; never a payload."""
         return f"{self.prefix}:dead:{tower}"
+
+    def cached(self, key: bytes) -> str:
+        """CachedRow of a content; expires."""
+        return f"{self.prefix}:cache:{key.hex()}"
+
+    def label_set(self, handle: str) -> str:
+        """StoredLabelSet; expires unless it is used."""
+        return f"{self.prefix}:labels:{handle}"
+
+    def label_sets(self) -> str:
+        """Sorted set: handle and size of each label set, by the time of its last use."""
+        return f"{self.prefix}:labels:all"

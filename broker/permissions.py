@@ -1,7 +1,7 @@
 """Tries what a role may send, on keys that do not exist: nothing is changed, and nothing is left."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 
 import redis
@@ -12,7 +12,7 @@ from broker.connection import check_files, sync_client, unavailable
 from broker.finding import place_of
 from broker.jobs import RedisUrls
 from broker.keys import GROUP, Keys
-from broker.roles import OPTIONAL, Permission, Role, permissions_of
+from broker.roles import Permission, Role, permissions_of
 
 _TRIALS = {
     "cluster|slots": "",
@@ -47,6 +47,9 @@ _TRIALS = {
     "xreadgroup": "GROUP {group} me COUNT 1 STREAMS {key} >",
     "xrevrange": "{key} + - COUNT 1",
     "xtrim": "{key} MINID 1",
+    "zadd": "{key} XX 1 x",
+    "zrange": "{key} 0 0",
+    "zrem": "{key} x",
 }
 
 
@@ -56,34 +59,43 @@ def denied_commands(settings: RedisUrls, role: Role) -> list[Permission]:
     keys = Keys(f"check-{secrets.token_hex(4)}")
     with closing(sync_client(settings, place_of(settings, keys.requests("text", "interactive")))) as client:
         try:
-            return _denied(role, _send(client, role, keys))
+            return _denied(permissions_of(role), _send(client, role, keys))
         except (RedisError, OSError) as error:
             raise unavailable(settings, error) from error
 
 
 def require(client: redis.Redis, role: Role, keys: Keys) -> None:
     """NoPermissionError with all that this user lacks to work in this role."""
-    _refuse(role, _send(client, role, keys))
+    _require(role, _send(client, role, keys))
 
 
 async def require_async(client: "redis.asyncio.Redis", role: Role, keys: Keys) -> None:
     """The same."""
     pipe = client.pipeline(transaction=False)
-    for trial in _trials_of(role, keys):
+    for trial in _trials_of(permissions_of(role), keys):
         pipe.pipeline_execute_command(*trial)  # type: ignore[no-untyped-call]
-    _refuse(role, await pipe.execute(raise_on_error=False))
+    _require(role, await pipe.execute(raise_on_error=False))
+
+
+async def require_on_demand(client: "redis.asyncio.Redis", role: Role, keys: Keys, kind: str) -> None:
+    """NoPermissionError with what this user lacks of what the role does with such keys."""
+    wanted = [each for each in permissions_of(role) if each.kind == kind]
+    pipe = client.pipeline(transaction=False)
+    for trial in _trials_of(wanted, keys):
+        pipe.pipeline_execute_command(*trial)  # type: ignore[no-untyped-call]
+    _refuse(role, _denied(wanted, await pipe.execute(raise_on_error=False)))
 
 
 def _send(client: redis.Redis, role: Role, keys: Keys) -> list[object]:
     pipe = client.pipeline(transaction=False)
-    for trial in _trials_of(role, keys):
+    for trial in _trials_of(permissions_of(role), keys):
         # Unlike execute_command this also puts WATCH into the line.
         pipe.pipeline_execute_command(*trial)
     return pipe.execute(raise_on_error=False)
 
 
-def _trials_of(role: Role, keys: Keys) -> list[list[str]]:
-    return [_trial(each, f"{keys.prefix}:{each.kind}:trial") for each in permissions_of(role)]
+def _trials_of(permissions: Iterable[Permission], keys: Keys) -> list[list[str]]:
+    return [_trial(each, f"{keys.prefix}:{each.kind}:trial") for each in permissions]
 
 
 def _trial(permission: Permission, key: str) -> list[str]:
@@ -91,8 +103,8 @@ def _trial(permission: Permission, key: str) -> list[str]:
     return [*permission.command.upper().split("|"), *words.split()]
 
 
-def _denied(role: Role, results: Sequence[object]) -> list[Permission]:
-    pairs = zip(permissions_of(role), results, strict=True)
+def _denied(permissions: Iterable[Permission], results: Sequence[object]) -> list[Permission]:
+    pairs = zip(permissions, results, strict=True)
     return [permission for permission, result in pairs if _is_denial(result)]
 
 
@@ -104,8 +116,11 @@ def _is_denial(result: object) -> bool:
     )
 
 
-def _refuse(role: Role, results: Sequence[object]) -> None:
-    denied = [each for each in _denied(role, results) if each.command not in OPTIONAL]
+def _require(role: Role, results: Sequence[object]) -> None:
+    _refuse(role, [each for each in _denied(permissions_of(role), results) if not each.is_optional])
+
+
+def _refuse(role: Role, denied: list[Permission]) -> None:
     if denied:
         names = ", ".join(map(str, denied))
         raise NoPermissionError(

@@ -15,6 +15,8 @@ COMMANDS: dict[Role, dict[str, str]] = {
         "requests": "xadd xdel xlen xpending xgroup|create xinfo|consumers",
         "replies": "xadd xread xtrim xgroup|create pexpire del",
         "lease": "mget",
+        "labels": "get set pexpire del zadd zrange zrem",
+        "cache": "mget set",
     },
     "worker": {
         "requests": "xlen xreadgroup xack xdel xclaim xpending watch"
@@ -38,6 +40,8 @@ COMMANDS: dict[Role, dict[str, str]] = {
 }
 # Without these a process works, but knows less; or needs them only behind Sentinels or in a cluster.
 OPTIONAL = frozenset({"info", "role", "cluster|slots"})
+# A gateway needs these only where it is told to share its cache.
+ON_DEMAND = frozenset({"cache"})
 _READING = frozenset({"eval_ro", "get", "mget", "xlen", "xpending", "xrange", "xrevrange"})
 
 
@@ -47,6 +51,16 @@ class Permission:
 
     command: str
     kind: str = ""
+
+    @property
+    def is_on_demand(self) -> bool:
+        """Only some processes of the role need it."""
+        return self.kind in ON_DEMAND
+
+    @property
+    def is_optional(self) -> bool:
+        """A process of the role starts without it."""
+        return self.command in OPTIONAL or self.is_on_demand
 
     def __str__(self) -> str:
         name = self.command.upper().replace("|", " ")

@@ -28,6 +28,9 @@ MAX_HEADER_BYTES = 4096
 MAX_PAYLOAD_BYTES = 64 * 1024 * 1024
 # What is longer is not carried, and not read.
 MAX_TRACE_CONTEXT_CHARACTERS = 640
+MAX_NUMERICS_CHARACTERS = 64
+# What rounding leaves of a unit vector's length.
+UNIT_TOLERANCE = 1e-3
 GATEWAY_ID = re.compile(r"[a-z0-9-]{16,64}")
 
 
@@ -126,13 +129,15 @@ def check_header(header: job_pb2.JobHeader, payload_bytes: int, *, tower: Tower,
         raise refuse("INVALID_JOB", message)
 
 
-def reply_of(result: JobResult, queue_us: int) -> job_pb2.JobReply:
-    """The message for one result."""
+def reply_of(result: JobResult, queue_us: int, numerics: str = "") -> job_pb2.JobReply:
+    """The message for one result, computed with `numerics`."""
     errors = [
         job_pb2.RowError(row=row, reason=e.reason, message=e.message, retryable=e.retryable)
         for row, e in result.errors.items()
     ]
-    rows = job_pb2.RowsReply(vectors=result.vectors, norms=result.norms, dim=result.dim, errors=errors)
+    rows = job_pb2.RowsReply(
+        vectors=result.vectors, norms=result.norms, dim=result.dim, errors=errors, numerics=numerics
+    )
     return job_pb2.JobReply(
         job_id=result.job.job_id, rows=rows, queue_us=max(0, queue_us), compute_us=result.compute_us
     )
@@ -169,9 +174,11 @@ def rows_of(reply: job_pb2.JobReply, rows: int) -> list[Row | RowError]:
     if vector_bytes == 0 or (len(answered.vectors), len(answered.norms)) != expected:
         raise ValueError(f"reply holds {len(answered.vectors)} bytes for {rows} rows of {answered.dim}")
     norms = struct.unpack(f"<{len(answered.norms) // 4}f", answered.norms)
-    vectors = answered.vectors
+    vectors, numerics = answered.vectors, answered.numerics
+    if len(numerics) > MAX_NUMERICS_CHARACTERS:
+        numerics = ""
     return [
-        errors.get(i) or Row(vectors[i * vector_bytes : (i + 1) * vector_bytes], norms[i])
+        errors.get(i) or Row(vectors[i * vector_bytes : (i + 1) * vector_bytes], norms[i], numerics)
         for i in range(rows)
     ]
 
@@ -205,3 +212,24 @@ def unpack_lease(data: bytes) -> tuple[WorkerInfo, Work] | None:
     )
     work = lease.work
     return info, Work(work.rows, work.batches, work.compute_us, work.entries, work.wait_us)
+
+
+def pack_row(key: bytes, row: Row) -> bytes:
+    """Value of a cache key; `key` is the digest that it is named by."""
+    cached = job_pb2.CachedRow(key=key, vector=row.vector, norm=row.norm, numerics=row.numerics)
+    return cached.SerializeToString()
+
+
+def unpack_row(key: bytes, data: bytes, dim: int) -> Row | None:
+    """None when the value is not a unit vector of `dim` numbers that was written for this key."""
+    try:
+        cached = job_pb2.CachedRow.FromString(data)
+    except DecodeError:
+        return None
+    if cached.key != key or len(cached.vector) != dim * 4 or len(cached.numerics) > MAX_NUMERICS_CHARACTERS:
+        return None
+    # Not a number, and infinite, are no length of about 1.
+    length = math.hypot(*struct.unpack(f"<{dim}f", cached.vector))
+    if not abs(length - 1) <= UNIT_TOLERANCE or not 0 < cached.norm < math.inf:
+        return None
+    return Row(cached.vector, cached.norm, cached.numerics)

@@ -160,7 +160,8 @@ class WorkerBroker:
             whole = self._inbox.finish(result)
             if whole is not None:
                 queue_us = now_us - whole.job.enqueued_ms * 1000 - whole.compute_us
-                outgoing.replies[whole.job.gateway_id].append(wire.reply_of(whole, queue_us))
+                reply = wire.reply_of(whole, queue_us, self.info.numerics)
+                outgoing.replies[whole.job.gateway_id].append(reply)
                 finished.append(result.job)
         self._end(outgoing, finished, [result.job for result in results])
 

@@ -2,19 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
+
+from siglip_search.style import (
+    BEST,
+    CARD,
+    EDGE,
+    FAINT,
+    INK,
+    OTHER,
+    PAPER,
+    TRACK,
+    VISIBLE,
+    fitted,
+    font,
+    percent,
+)
 
 MARGIN, GAP, PADDING = 28, 20, 14
 PICTURE = (336, 252)
 BAR_ROW, BAR_HEIGHT = 42, 7
 TITLE_HEIGHT, FOOTER_HEIGHT = 64, 40
 COLUMNS = 3
-VISIBLE = 0.0005  # smaller probabilities are shown as "< 0.1 %", without a bar
-
-PAPER, CARD, EDGE, TRACK = "#f3f4f7", "#ffffff", "#dfe2e8", "#e9ecf1"
-INK, FAINT, BEST, OTHER = "#1d2433", "#5d6678", "#2f6fed", "#a9b8d3"
 
 
 @dataclass(frozen=True)
@@ -75,24 +85,3 @@ def draw_bar(
     pen.rectangle((x, top, x + width, top + BAR_HEIGHT), TRACK)
     if probability >= VISIBLE:
         pen.rectangle((x, top, end, top + BAR_HEIGHT), colour)
-
-
-def percent(probability: float) -> str:
-    return f"{100 * probability:.1f} %" if probability >= VISIBLE else "< 0.1 %"
-
-
-def fitted(text: str, width: float, size: int) -> str:
-    """The text, cut with an ellipsis where it would be too wide."""
-    if font(size).getlength(text) <= width:
-        return text
-    while text and font(size).getlength(text + "…") > width:
-        text = text[:-1]
-    return text.rstrip() + "…"
-
-
-@cache
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """Pillow's own, so that the chart looks the same on every machine."""
-    found = ImageFont.load_default(size)
-    assert isinstance(found, ImageFont.FreeTypeFont)
-    return found

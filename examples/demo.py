@@ -12,9 +12,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from examples.chart import Card, draw_chart, percent
+from examples.chart import Card, draw_chart
 from examples.local_service import StartFailed, local_service
 from siglip_client import Classification, Client, ModelDescription, SiglipError
+from siglip_search.style import percent
 
 ROOT = Path(__file__).parent.parent
 RUN_FOLDER = ROOT / ".run"

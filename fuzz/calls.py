@@ -18,11 +18,14 @@ from fuzz.checkpoint import tiny
 from gateway.access import Caller
 from gateway.admission import Admission
 from gateway.call import Call
+from gateway.content_keys import ContentKeys
 from gateway.embed import Embedder
 from gateway.embedding import EmbeddingService
 from gateway.errors import GatewayError, ItemFailure
+from gateway.label_sets import LabelSets
 from gateway.metrics import Metrics
 from gateway.model import ModelService
+from gateway.once import Once
 from gateway.parts import Parts
 from gateway.served import ServedModel
 from gateway.status import failure_of, trailers
@@ -44,6 +47,7 @@ METHODS: list[tuple[Any, str, Any]] = [
     (ZeroShotService, "Classify", zero_shot_pb2.ClassifyRequest),
     (ZeroShotService, "Score", zero_shot_pb2.ScoreRequest),
     (ModelService, "Tokenize", model_pb2.TokenizeRequest),
+    (ZeroShotService, "CreateLabelSet", zero_shot_pb2.CreateLabelSetRequest),
 ]
 
 
@@ -73,21 +77,34 @@ class Decoders:
             return ItemFailure(grpc.StatusCode.INVALID_ARGUMENT, error.reason, error.message)
 
 
+class Store:
+    """In the place of Redis: every handle has the same value, which nobody has written."""
+
+    async def put(self, *_: object) -> None: ...
+
+    async def get(self, _: str) -> bytes:
+        return b"\x0a\x01a"
+
+
 @cache
 def services() -> tuple[dict[Any, Any], asyncio.AbstractEventLoop]:
-    settings = GatewaySettings(model=str(tiny()))
+    settings = GatewaySettings(model=str(tiny()), cache_bytes=0)
     model = ServedModel.load(settings)
     tokens = TokenPool(model.tokenizer, model.text_length, settings.max_text_bytes)
     broker: Any = Vectors(model.embedding_dim)
     decoders: Any = Decoders(model.image_size)
-    metrics = Metrics(CollectorRegistry())
+    metrics, keys = Metrics(CollectorRegistry()), ContentKeys(model.fingerprint)
+    store: Any = Store()
+    once = Once(broker, metrics, cache_bytes=0)
+    embedder = Embedder(model, broker, tokens, decoders, metrics, keys, once)
     parts = Parts(
         settings,
         model,
         broker,
         tokens,
-        Embedder(model, broker, tokens, decoders, metrics),
+        embedder,
         Admission(settings.max_in_flight_rows, settings.max_in_flight_bytes),
+        LabelSets(settings, keys, model.embedding_dim, embedder, store),
         Streams.of(settings),
         metrics,
     )

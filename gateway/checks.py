@@ -57,22 +57,63 @@ def score(request: zero_shot_pb2.ScoreRequest, limits: GatewaySettings) -> None:
 def classify(
     request: zero_shot_pb2.ClassifyRequest, templates: Sequence[str], limits: GatewaySettings
 ) -> None:
-    images, labels = len(request.images), len(request.labels)
-    _raise(
-        _count("images", images, "max_images", limits.max_images)
-        + _count("labels", labels, "max_labels", limits.max_labels)
-        + _count("templates", len(templates), "max_templates", limits.max_templates)
-        + _known("activation", request.activation, zero_shot_pb2.Activation)
-        + _probability("threshold", request.threshold)
+    labels = request.labels
+    images = _count("images", len(request.images), "max_images", limits.max_images)
+    _raise(images + _label_counts(labels, templates, limits) + _how(request))
+    _raise(_scores(request, labels, limits) + _label_texts(labels, templates, limits))
+    _raise(_prompt_bytes(labels, templates, limits) + _reply_bytes(request, labels, limits))
+
+
+def classify_by_handle(request: zero_shot_pb2.ClassifyRequest, limits: GatewaySettings) -> None:
+    """Before the labels are known; `reply` is for when they are."""
+    images = _count("images", len(request.images), "max_images", limits.max_images)
+    _raise(images + _either_labels_or_set(request) + _how(request))
+
+
+def reply(request: zero_shot_pb2.ClassifyRequest, labels: Sequence[str], limits: GatewaySettings) -> None:
+    _raise(_scores(request, labels, limits))
+    _raise(_reply_bytes(request, labels, limits))
+
+
+def create_label_set(
+    request: zero_shot_pb2.CreateLabelSetRequest, templates: Sequence[str], limits: GatewaySettings
+) -> None:
+    _raise(_label_counts(request.labels, templates, limits))
+    _raise(_label_texts(request.labels, templates, limits))
+    _raise(_prompt_bytes(request.labels, templates, limits))
+
+
+def label_set_bytes(size: int, limits: GatewaySettings) -> None:
+    most = limits.label_sets_bytes
+    _raise(_at_most("labels", size, "label_sets_bytes", most, " bytes with their vectors"))
+
+
+def _how(request: zero_shot_pb2.ClassifyRequest) -> Violations:
+    return _known("activation", request.activation, zero_shot_pb2.Activation) + _probability(
+        "threshold", request.threshold
     )
-    _raise(
-        _at_most("labels x templates", labels * len(templates), "max_prompts", limits.max_prompts)
-        + _at_most("images x labels", images * labels, "max_scores", limits.max_scores)
-        + _lengths("labels", request.labels, limits)
+
+
+def _scores(
+    request: zero_shot_pb2.ClassifyRequest, labels: Sequence[str], limits: GatewaySettings
+) -> Violations:
+    count = len(request.images) * len(labels)
+    return _at_most("images x labels", count, "max_scores", limits.max_scores)
+
+
+def _label_counts(labels: Sequence[str], templates: Sequence[str], limits: GatewaySettings) -> Violations:
+    return _count("labels", len(labels), "max_labels", limits.max_labels) + _count(
+        "templates", len(templates), "max_templates", limits.max_templates
+    )
+
+
+def _label_texts(labels: Sequence[str], templates: Sequence[str], limits: GatewaySettings) -> Violations:
+    return (
+        _at_most("labels x templates", len(labels) * len(templates), "max_prompts", limits.max_prompts)
+        + _lengths("labels", labels, limits)
         + _lengths("templates", templates, limits)
         + _one_placeholder(templates)
     )
-    _raise(_prompt_bytes(request.labels, templates, limits) + _reply_bytes(request, limits))
 
 
 def _raise(violations: Violations) -> None:
@@ -101,6 +142,13 @@ def _lengths(field: str, texts: Sequence[str], limits: GatewaySettings) -> Viola
         for index, text in enumerate(texts)
         for violation in _at_most(f"{field}[{index}]", len(text.encode()), name, limit, " bytes")
     ]
+
+
+def _either_labels_or_set(request: zero_shot_pb2.ClassifyRequest) -> Violations:
+    if not request.label_set or not (request.labels or request.templates):
+        return []
+    message = "given beside labels or templates, which it has already; give one of the two"
+    return [Violation("label_set", "FIELDS_EXCLUDE", message)]
 
 
 def _one_placeholder(templates: Sequence[str]) -> Violations:
@@ -137,9 +185,11 @@ def _prompt_bytes(labels: Sequence[str], templates: Sequence[str], limits: Gatew
     )
 
 
-def _reply_bytes(request: zero_shot_pb2.ClassifyRequest, limits: GatewaySettings) -> Violations:
+def _reply_bytes(
+    request: zero_shot_pb2.ClassifyRequest, labels: Sequence[str], limits: GatewaySettings
+) -> Violations:
     """The reply repeats each label for each image; it must stay within what stock clients accept."""
-    sizes = sorted((len(label.encode()) + _SCORE_BYTES for label in request.labels), reverse=True)
+    sizes = sorted((len(label.encode()) + _SCORE_BYTES for label in labels), reverse=True)
     reply = len(request.images) * sum(sizes[: request.top_k or None])
     if reply <= limits.max_reply_bytes:
         return []

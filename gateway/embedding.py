@@ -6,7 +6,7 @@ from siglip.v1 import embedding_pb2, embedding_pb2_grpc
 
 from gateway import checks, timing, vectors
 from gateway.call import Call
-from gateway.embed import Embedded
+from gateway.embedded import Embedded
 from gateway.parts import Parts
 from gateway.stream import StreamWire, embed_stream
 

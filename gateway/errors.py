@@ -4,6 +4,7 @@ GatewayError
 ├── InvalidRequest    INVALID_ARGUMENT     one violation or several, each naming its field
 ├── Unauthenticated   UNAUTHENTICATED      no token, or none that is known
 ├── UnknownModel      NOT_FOUND
+├── LabelSetNotFound  NOT_FOUND            says to create it again
 ├── TowerNotServed    UNIMPLEMENTED
 ├── Overloaded        RESOURCE_EXHAUSTED   says when to try again
 ├── Stopping          UNAVAILABLE          says when to try again
@@ -69,6 +70,14 @@ class UnknownModel(GatewayError):
 
     def __init__(self, asked: str, served: str) -> None:
         super().__init__(f"model {shown(asked)} is not served here; this server serves {shown(served)}")
+
+
+class LabelSetNotFound(GatewayError):
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "LABEL_SET_NOT_FOUND"
+
+    def __init__(self, handle: str) -> None:
+        super().__init__(f"label set {handle} is unknown or has expired; create it again with CreateLabelSet")
 
 
 class TowerNotServed(GatewayError):

@@ -1,7 +1,8 @@
 """What a gateway counts and measures. Names and units follow Prometheus: seconds, bytes, _total."""
 
+import collections
 from collections.abc import Iterable, Iterator
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -9,10 +10,12 @@ from siglip.v1 import embedding_pb2, model_pb2, zero_shot_pb2
 
 from broker import GatewayEnd
 from gateway.admission import Admission
+from gateway.cache import Cache
 from gateway.call import STAGES, Stage
 from gateway.health import Health
 from gateway.streams import Streams
 from gateway.tls import Certificates
+from siglip_settings import Tower
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 
@@ -59,6 +62,7 @@ EVENTS = (
     "withdrawn_waiting",
 )
 HowEnded = Literal["deadline", "cancelled"]
+Remembered = Literal["hit", "shared", "refusal", "joined", "miss"]
 # Limits at which calls are refused as too many.
 WALLS = (
     "in_flight_rows",
@@ -113,6 +117,16 @@ class Metrics:
             ["how", "stage"],
             registry=registry,
         )
+        self._cached = Counter(
+            "siglip_cache_items",
+            "Texts and images by where they came from: hit (this gateway's memory), shared (Redis), "
+            "refusal (known to be bad), joined (equal work on its way or in the call), miss (computed).",
+            ["tower", "result"],
+            registry=registry,
+        )
+        for tower in get_args(Tower):
+            for result in get_args(Remembered):
+                self._cached.labels(tower, result)
         for wall in WALLS:
             self._walls.labels(wall)
         for how in get_args(HowEnded):
@@ -140,10 +154,15 @@ class Metrics:
         """A call has ended without having been answered."""
         self._ended.labels(how, stage).inc()
 
+    def cached(self, tower: Tower, result: Remembered, count: int) -> None:
+        """So many items came from there."""
+        if count:
+            self._cached.labels(tower, result).inc(count)
+
     def items(self, tower: str, outcomes: Iterable[str], **stage_us: int) -> None:
         """The items of one call have ended; `stage_us` names stages and their microseconds."""
-        for outcome in outcomes:
-            self._items.labels(tower, outcome).inc()
+        for outcome, count in collections.Counter(outcomes).items():
+            self._items.labels(tower, outcome).inc(count)
         for stage, micros in stage_us.items():
             self._stage_s.labels(tower, stage).observe(micros / 1e6)
 
@@ -158,8 +177,10 @@ class StateCollector:
         broker: GatewayEnd,
         health: Health,
         certificates: Certificates | None,
+        cache: Cache[Any],
     ) -> None:
         self._admission, self._streams, self._broker, self._health = admission, streams, broker, health
+        self._cache = cache
         self._certificates = certificates
 
     def collect(self) -> Iterator[Metric]:
@@ -167,6 +188,8 @@ class StateCollector:
         yield _gauge("siglip_in_flight_rows", "Texts and images accepted and not answered.", admission.rows)
         yield _gauge("siglip_in_flight_bytes", "Request bytes accepted and not answered.", admission.bytes)
         yield _gauge("siglip_streams", "EmbedStream calls that are open.", self._streams.count)
+        yield _gauge("siglip_cache_bytes", "What remembered vectors and refusals take.", self._cache.bytes)
+        yield _gauge("siglip_cache_entries", "Vectors and refusals remembered.", len(self._cache))
         outage = self._broker.outage is not None
         yield _gauge("siglip_queue_up", "1 while the queue's server can be used.", not outage)
         depth = GaugeMetricFamily(

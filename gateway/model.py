@@ -29,6 +29,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
             fingerprint=model.fingerprint,
             embedding_dim=model.embedding_dim,
             image_size=model.image_size,
+            image_resample=model.resample,
             text_length=model.text_length,
             logit_scale=model.logit_scale,
             logit_bias=model.logit_bias,

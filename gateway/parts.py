@@ -10,6 +10,7 @@ from gateway.admission import Admission
 from gateway.call import Call
 from gateway.embed import Embedder
 from gateway.errors import TowerNotServed
+from gateway.label_sets import LabelSets
 from gateway.metrics import Metrics
 from gateway.served import ServedModel
 from gateway.streams import Streams
@@ -25,6 +26,7 @@ class Parts:
     tokens: TokenPool
     embedder: Embedder
     admission: Admission
+    label_sets: LabelSets
     streams: Streams
     metrics: Metrics
 

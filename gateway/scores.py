@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gateway.embed import Embedded
+from gateway.embedded import Embedded
 from gateway.errors import LabelFailed
 from gateway.vectors import Floats, matrix
 from siglip_model import scoring

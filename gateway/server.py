@@ -20,6 +20,7 @@ from gateway.access import Access
 from gateway.admission import Admission
 from gateway.arrivals import Arrivals
 from gateway.canary import Canary
+from gateway.content_keys import ContentKeys
 from gateway.deadlines import Deadlines
 from gateway.decode_pool import DecodePool
 from gateway.decoding import DecoderSettings
@@ -29,12 +30,15 @@ from gateway.errors import StartError
 from gateway.health import Health
 from gateway.helpers import Helpers
 from gateway.interceptor import CallInterceptor
+from gateway.label_sets import LabelSets
 from gateway.listen import bind, is_local
 from gateway.memory import return_freed_memory
 from gateway.metrics import Metrics, StateCollector
 from gateway.model import ModelService
+from gateway.once import Once
 from gateway.parts import Parts
 from gateway.served import ServedModel
+from gateway.shared import Shared
 from gateway.stream import AGE_SHARE
 from gateway.streams import Streams
 from gateway.tls import certificates_of
@@ -71,6 +75,7 @@ class Gateway:
     calls: CallInterceptor
     health: Health
     decoders: DecodePool
+    shared: Shared
     following: list[asyncio.Task[None]]
     page: Page | None
     traces: "Traces | None"
@@ -89,6 +94,7 @@ class Gateway:
             self.page.close()
         self.decoders.close()
         self.parts.tokens.close()
+        await self.shared.close()
         await self.parts.broker.close()
         if self.traces:
             await asyncio.to_thread(self.traces.close)
@@ -150,10 +156,18 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
     broker = await _connect(settings, model)
     registry = new_registry(process="gateway", model=model.name, fingerprint=model.fingerprint)
     metrics = Metrics(registry)
-    parts, decoders = _assemble(settings, model, broker, metrics)
+    try:
+        shared = await Shared.connect(settings, model)
+    except StartError:
+        await broker.close()
+        raise
+    once = Once(broker, metrics, settings.cache_bytes, shared.cache)
+    parts, decoders = _assemble(settings, model, broker, metrics, once, shared)
     canaries = _canaries(settings, model, broker)
     health = Health(broker, settings.served_towers, _needs(settings), canaries)
-    registry.register(StateCollector(parts.admission, parts.streams, broker, health, certificates))
+    registry.register(
+        StateCollector(parts.admission, parts.streams, broker, health, certificates, once.cache)
+    )
     calls = CallInterceptor(deadlines, access, Arrivals(settings.max_slow_messages), metrics, spans)
     server = _server(settings, parts, calls, health)
     try:
@@ -163,13 +177,14 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
         page = _page(settings, registry)
     except StartError:
         decoders.close()
+        await shared.close()
         await broker.close()
         raise
     await health.refresh()
     await server.start()
     following = [asyncio.create_task(canary.follow()) for canary in canaries]
     following.append(asyncio.create_task(health.follow()))
-    return Gateway(port, parts, server, calls, health, decoders, following, page, spans)
+    return Gateway(port, parts, server, calls, health, decoders, shared, following, page, spans)
 
 
 def _canaries(settings: GatewaySettings, model: ServedModel, broker: GatewayEnd) -> list[Canary]:
@@ -221,16 +236,24 @@ async def _connect(settings: GatewaySettings, model: ServedModel) -> GatewayEnd:
 
 
 def _assemble(
-    settings: GatewaySettings, model: ServedModel, broker: GatewayEnd, metrics: Metrics
+    settings: GatewaySettings,
+    model: ServedModel,
+    broker: GatewayEnd,
+    metrics: Metrics,
+    once: Once,
+    shared: Shared,
 ) -> tuple[Parts, DecodePool]:
     tokens = TokenPool(model.tokenizer, model.text_length, settings.max_text_bytes)
     count = settings.decode_processes or usable_cores()
     helpers = Helpers(_decoder(settings, model), count, settings.max_decode_s)
     decoders = DecodePool(helpers, count, on_close=helpers.close)
-    embedder = Embedder(model, broker, tokens, decoders, metrics)
+    keys = ContentKeys(model.fingerprint)
+    embedder = Embedder(model, broker, tokens, decoders, metrics, keys, once)
+    label_sets = LabelSets(settings, keys, model.embedding_dim, embedder, shared.label_sets)
     admission = Admission(settings.max_in_flight_rows, settings.max_in_flight_bytes)
     streams = Streams.of(settings)
-    return Parts(settings, model, broker, tokens, embedder, admission, streams, metrics), decoders
+    parts = Parts(settings, model, broker, tokens, embedder, admission, label_sets, streams, metrics)
+    return parts, decoders
 
 
 def _decoder(settings: GatewaySettings, model: ServedModel) -> DecoderSettings:

@@ -8,7 +8,7 @@ from siglip.v1 import embedding_pb2
 
 from gateway import checks, vectors
 from gateway.call import Call
-from gateway.embed import Item as Outcome
+from gateway.embedded import Item as Outcome
 from gateway.errors import InvalidRequest, ItemFailure, TimeIsUp, Violation
 from gateway.parts import Parts
 from gateway.stream_groups import Group, Groups

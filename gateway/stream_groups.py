@@ -22,8 +22,8 @@ from broker import (
     QueueFull,
 )
 from gateway.call import Call
-from gateway.embed import Embedded
-from gateway.embed import Item as Outcome
+from gateway.embedded import Embedded
+from gateway.embedded import Item as Outcome
 from gateway.errors import ItemFailure, Overloaded, TimeIsUp
 from gateway.parts import Parts
 from gateway.status import failure_of

@@ -3,7 +3,7 @@
 from siglip.v1 import types_pb2
 
 from gateway.call import Call
-from gateway.embed import Embedded
+from gateway.embedded import Embedded
 
 
 def of(call: Call, *sides: Embedded, score_us: int = 0) -> types_pb2.Timing:

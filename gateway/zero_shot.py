@@ -2,18 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from siglip.v1 import types_pb2, zero_shot_pb2, zero_shot_pb2_grpc
 
 from gateway import checks, scores, timing
 from gateway.call import Call, microseconds_since
-from gateway.embed import Embedded
+from gateway.embedded import Embedded
+from gateway.label_sets import LabelSet
 from gateway.parts import Parts
 from gateway.vectors import Floats
 from siglip_model import scoring
+
+First = TypeVar("First")
+Second = TypeVar("Second")
 
 
 class ZeroShotService(zero_shot_pb2_grpc.ZeroShotServiceServicer):
@@ -24,23 +29,39 @@ class ZeroShotService(zero_shot_pb2_grpc.ZeroShotServiceServicer):
         self, request: zero_shot_pb2.ClassifyRequest, call: Call
     ) -> zero_shot_pb2.ClassifyResponse:
         parts = self._parts
-        parts.accept(request.model, "text", "vision")
-        templates = list(request.templates) or [scoring.DEFAULT_TEMPLATE]
-        checks.classify(request, templates, parts.settings)
-        prompts = checks.prompts(request.labels, templates)
+        prompts = self._checked(request)
         call.items = len(request.images)
-        with parts.admit(request, call, texts=len(prompts), images=call.items):
-            images, texts = await self._both(request.images, prompts, call)
+        with parts.admit(request, call, texts=prompts, images=call.items):
+            labels = await self._labels(request, call)
+            embedding = parts.embedder.images(request.images, call)
+            images, (label_set, texts) = await _together(embedding, labels())
         start = time.monotonic()
         with call.traced("score"):
-            labels = scores.label_vectors(texts, len(templates))
-            results = self._classified(request, images, labels)
+            results = self._classified(request, images, label_set)
         return zero_shot_pb2.ClassifyResponse(
             results=results,
             logit_scale=parts.model.logit_scale,
             logit_bias=parts.model.logit_bias,
             model=parts.model.info(),
             timing=timing.of(call, images, texts, score_us=microseconds_since(start)),
+        )
+
+    async def CreateLabelSet(
+        self, request: zero_shot_pb2.CreateLabelSetRequest, call: Call
+    ) -> zero_shot_pb2.CreateLabelSetResponse:
+        parts = self._parts
+        parts.accept(request.model, "text")
+        templates = _templates(request)
+        checks.create_label_set(request, templates, parts.settings)
+        call.items = len(request.labels)
+        with parts.admit(request, call, texts=len(request.labels) * len(templates)):
+            label_set, texts = await parts.label_sets.create(request.labels, templates, call)
+        return zero_shot_pb2.CreateLabelSetResponse(
+            label_set=label_set.handle,
+            label_count=len(label_set.labels),
+            expires_in_s=int(parts.settings.label_set_ttl_s),
+            model=parts.model.info(),
+            timing=timing.of(call, texts),
         )
 
     async def Score(self, request: zero_shot_pb2.ScoreRequest, call: Call) -> zero_shot_pb2.ScoreResponse:
@@ -63,6 +84,29 @@ class ZeroShotService(zero_shot_pb2_grpc.ZeroShotServiceServicer):
             timing=timing.of(call, images, texts, score_us=microseconds_since(start)),
         )
 
+    def _checked(self, request: zero_shot_pb2.ClassifyRequest) -> int:
+        """How many texts it holds."""
+        parts = self._parts
+        if request.label_set:
+            parts.accept(request.model, "vision")
+            checks.classify_by_handle(request, parts.settings)
+            return 0
+        parts.accept(request.model, "text", "vision")
+        templates = _templates(request)
+        checks.classify(request, templates, parts.settings)
+        return len(request.labels) * len(templates)
+
+    async def _labels(
+        self, request: zero_shot_pb2.ClassifyRequest, call: Call
+    ) -> Callable[[], Coroutine[Any, Any, tuple[LabelSet, Embedded]]]:
+        """What gives the labels' vectors. A handle that nobody knows costs no work on images."""
+        label_sets = self._parts.label_sets
+        if not request.label_set:
+            return partial(label_sets.of, request.labels, _templates(request), call)
+        known = await label_sets.get(request.label_set)
+        checks.reply(request, known.labels, self._parts.settings)
+        return partial(label_sets.current, known, call)
+
     async def _both(
         self, images: Sequence[bytes], texts: Sequence[str], call: Call
     ) -> tuple[Embedded, Embedded]:
@@ -70,21 +114,23 @@ class ZeroShotService(zero_shot_pb2_grpc.ZeroShotServiceServicer):
         return await _together(embedder.images(images, call), embedder.texts(texts, call))
 
     def _classified(
-        self, request: zero_shot_pb2.ClassifyRequest, images: Embedded, labels: Floats
+        self, request: zero_shot_pb2.ClassifyRequest, images: Embedded, label_set: LabelSet
     ) -> list[zero_shot_pb2.ClassificationResult]:
-        """One result for each image; `labels` are unit vectors [labels, dim]."""
-        failures = dict(images.failures())
-        cosines = scores.cosines(scores.unit_vectors(images, labels.shape[1]), labels)
+        """One result for each image."""
+        failures, vectors = dict(images.failures()), label_set.vectors
+        cosines = scores.cosines(scores.unit_vectors(images, vectors.shape[1]), vectors)
         return [
             zero_shot_pb2.ClassificationResult(error=failures[index].to_proto(index, "images"))
             if index in failures
-            else zero_shot_pb2.ClassificationResult(scores=self._scores(request, cosine))
+            else zero_shot_pb2.ClassificationResult(scores=self._scores(request, label_set.labels, cosine))
             for index, cosine in enumerate(cosines)
         ]
 
-    def _scores(self, request: zero_shot_pb2.ClassifyRequest, cosines: Floats) -> zero_shot_pb2.LabelScores:
+    def _scores(
+        self, request: zero_shot_pb2.ClassifyRequest, labels: Sequence[str], cosines: Floats
+    ) -> zero_shot_pb2.LabelScores:
         """The labels of one image; `cosines` [labels]."""
-        labels, softmax = request.labels, request.activation == zero_shot_pb2.ACTIVATION_SOFTMAX
+        softmax = request.activation == zero_shot_pb2.ACTIVATION_SOFTMAX
         logits = self._logits(cosines)
         # Over all labels, before any is left out.
         probabilities = scoring.softmax(logits) if softmax else scoring.sigmoid(logits)
@@ -118,6 +164,10 @@ class ZeroShotService(zero_shot_pb2_grpc.ZeroShotServiceServicer):
         return cosines * np.float32(model.logit_scale) + np.float32(model.logit_bias)
 
 
+def _templates(request: zero_shot_pb2.ClassifyRequest | zero_shot_pb2.CreateLabelSetRequest) -> list[str]:
+    return list(request.templates) or [scoring.DEFAULT_TEMPLATE]
+
+
 def _errors(embedded: Embedded, list_name: str) -> list[types_pb2.ItemError]:
     return [failure.to_proto(index, list_name) for index, failure in embedded.failures()]
 
@@ -127,12 +177,12 @@ def _matrix(values: Floats) -> types_pb2.Matrix:
 
 
 async def _together(
-    first: Coroutine[Any, Any, Embedded], second: Coroutine[Any, Any, Embedded]
-) -> tuple[Embedded, Embedded]:
+    first: Coroutine[Any, Any, First], second: Coroutine[Any, Any, Second]
+) -> tuple[First, Second]:
     """Runs both at once; the first error cancels the other side and is raised as it is."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = group.create_task(first), group.create_task(second)
+            one, other = group.create_task(first), group.create_task(second)
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
-    return tasks[0].result(), tasks[1].result()
+    return one.result(), other.result()

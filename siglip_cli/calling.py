@@ -89,9 +89,10 @@ def ask_about_images(
     client: "Client",
     arguments: Sequence[str],
     ask: Callable[[list[bytes]], Sequence[Answer | Failure]],
+    reading: images.Reading = images.DEFAULT,
 ) -> Iterator[Item[Answer]]:
     """One item for each image that `arguments` name; what cannot be read is answered here."""
-    sources = images.find(arguments)
+    sources = images.find(arguments, reading)
     limits = client.get_model().limits
     loaded = ((source.name, _load(source, limits.max_image_bytes)) for source in sources)
     for block in blocks(loaded, limits.max_images * CALLS_AT_A_TIME):

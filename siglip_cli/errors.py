@@ -10,9 +10,11 @@ from siglip_settings import SettingsError
 _KNOWN = (
     ("siglip_client.errors", "InvalidRequest", exit_codes.USAGE),
     ("siglip_client.errors", "SiglipError", exit_codes.UNAVAILABLE),
+    ("siglip_search.errors", "SearchError", exit_codes.USAGE),
     ("siglip_model.files", "CheckpointError", exit_codes.USAGE),
     ("siglip_model.finetune.recipe", "TrainingError", exit_codes.USAGE),
     ("siglip_model.finetune.recipe", "Interrupted", exit_codes.INTERRUPTED),
+    ("siglip_jobs.errors", "JobError", exit_codes.USAGE),
     ("gateway.errors", "StartError", exit_codes.USAGE),
     ("workers.errors", "SetupError", exit_codes.USAGE),
     ("workers.errors", "WorkerError", exit_codes.UNAVAILABLE),

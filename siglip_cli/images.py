@@ -1,17 +1,26 @@
-"""From what the user named to the images meant: files, folders, globs and standard input."""
+"""From what the user named to the images meant: files, folders, globs, archives, tables, standard input."""
 
 import glob
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Self, TypeVar
+
+import click
 
 from siglip_cli.errors import CommandError
+from siglip_jobs import files
+from siglip_jobs.choice import Choice
+from siglip_jobs.errors import Problem
+from siglip_jobs.rows import Content, loaded
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+F = TypeVar("F", bound=Callable[..., Any])
+
 STDIN = "-"
+HELD = files.TARS | files.TABLES
+"""Ends of files that hold images, or name them."""
 
 
 class Unreadable(Exception):
@@ -28,21 +37,53 @@ class Source:
 
     name: str
     problem: str = ""
+    content: Content | None = None
+    """Where it is, if not in a file of that name."""
 
 
-def find(arguments: Sequence[str]) -> list[Source]:
-    """The images that the arguments name, in their order; inside a folder or glob, sorted."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How standard input and tables are read."""
+
+    choice: Choice = field(default_factory=Choice)
+    paths: bool = False
+    """Lines of standard input are names of files."""
+
+    @classmethod
+    def take(cls, given: dict[str, Any]) -> Self:
+        """Takes the values of `reading_options` out of those that were given. Raises JobError."""
+        columns = {name: given.pop(name) for name in ("image_column", "path_column", "id_column")}
+        return cls(Choice(**columns), given.pop("paths"))
+
+
+def reading_options(function: F) -> F:
+    for name, text in (
+        ("--id-column", "Column of a table that names its rows. [default: id]"),
+        ("--path-column", "Column of a table with the paths of images, from the table's folder on."),
+        ("--image-column", "Column of a table, or member of a tar's samples, that is an encoded image."),
+    ):
+        function = click.option(name, metavar="NAME", help=text)(function)
+    return click.option("--paths", is_flag=True, help="- gives names of images, one a line.")(function)
+
+
+DEFAULT = Reading()
+
+
+def find(arguments: Sequence[str], reading: Reading = DEFAULT) -> Iterator[Source]:
+    """The images that the arguments name, in their order, found as they are asked for; in a folder sorted."""
     if arguments.count(STDIN) > 1:
         raise CommandError("- (standard input) can be given only once")
     if "" in arguments:  # a shell variable that is not set; for pathlib it is the current folder
         raise CommandError("the name of an image is empty; the current folder is .")
-    return [source for argument in arguments for source in _expand(argument)]
+    return chain.from_iterable(_expand(argument, reading) for argument in arguments)
 
 
 def read(source: Source, max_bytes: int) -> bytes:
     """The bytes of an encoded image. Raises Unreadable."""
     if source.problem:
         raise Unreadable("IMAGE_NOT_FOUND", source.problem)
+    if source.content:
+        return _held(source.content, max_bytes)
     try:
         with _open(source.name) as file:
             data = file.read(max_bytes + 1)
@@ -53,31 +94,57 @@ def read(source: Source, max_bytes: int) -> bytes:
     return data
 
 
-def _expand(argument: str) -> list[Source]:
+def _expand(argument: str, reading: Reading) -> Iterator[Source]:
     path = Path(argument)
     if path.is_dir():
-        found = [Source(str(file)) for file in sorted(_inside(path))]
-        return found or [Source(argument, f"no image in this folder ({' '.join(sorted(EXTENSIONS))})")]
+        return _in_folder(argument, reading)
+    if argument == STDIN:
+        return _rows(argument, reading) if reading.paths else iter([Source(argument)])
+    if files.suffix(argument) in HELD:
+        return _rows(argument, reading)
     # Not is_file: a pipe, such as the shell's <(command), is as good.
-    if argument == STDIN or path.exists():
-        return [Source(argument)]
+    if path.exists():
+        return iter([Source(argument)])
     if glob.has_magic(argument):
-        return _matching(argument) or [Source(argument, "no file matches")]
-    return [Source(argument, "no such file or folder")]
+        return _or(_matching(argument), Source(argument, "no file matches"))
+    return iter([Source(argument, "no such file or folder")])
 
 
-def _matching(pattern: str) -> list[Source]:
-    # Not Path.glob, which takes no absolute pattern.
-    names = glob.iglob(pattern, recursive=True)  # noqa: PTH207
-    return [Source(name) for name in sorted(names) if Path(name).is_file()]
+def _matching(pattern: str) -> Iterator[Source]:
+    found = files.Glob(pattern)
+    if Path(found.root).is_dir():
+        yield from (Source(str(Path(found.root, path))) for path in found.paths())
 
 
-def _inside(folder: Path) -> Iterator[Path]:
-    # Not followed: links to folders, which may lead round in a circle; hidden files, which are no photos.
-    for where, _, names in os.walk(folder):
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
-                yield Path(where, name)
+def _in_folder(folder: str, reading: Reading) -> Iterator[Source]:
+    """Its images; of a folder without any, what its archives or tables hold."""
+    paths = files.walk(folder, lambda path: files.suffix(path) in files.IMAGES)
+    found = (Source(str(Path(folder, path))) for path in paths)
+    if first := next(found, None):
+        return chain([first], found)
+    if any(files.walk(folder, lambda path: files.suffix(path) in HELD)):
+        return _rows(folder, reading)
+    return iter([Source(folder, f"no image in this folder ({' '.join(sorted(files.IMAGES))})")])
+
+
+def _rows(location: str, reading: Reading) -> Iterator[Source]:
+    from siglip_jobs.sources import open_source
+
+    source = open_source(location, reading.choice, paths=reading.paths and location == STDIN)
+    return (Source(row.id, content=row.content) for row in source.rows())
+
+
+def _or(found: Iterator[Source], otherwise: Source) -> Iterator[Source]:
+    return chain([next(found, otherwise)], found)
+
+
+def _held(content: Content, max_bytes: int) -> bytes:
+    data = loaded(content, max_bytes)
+    if isinstance(data, str):
+        raise CommandError("the source holds texts, not images: give --image-column or --path-column")
+    if isinstance(data, Problem):
+        raise Unreadable(data.reason, data.message)
+    return data
 
 
 def _open(name: str) -> BinaryIO:

@@ -17,9 +17,12 @@ from siglip_cli.commands.dead_letter import dead_letter
 from siglip_cli.commands.doctor import doctor
 from siglip_cli.commands.download import download
 from siglip_cli.commands.embed import embed_image, embed_text
+from siglip_cli.commands.embed_job import embed
 from siglip_cli.commands.gateway import gateway
 from siglip_cli.commands.info import info
+from siglip_cli.commands.near_duplicates import near_duplicates
 from siglip_cli.commands.score import score
+from siglip_cli.commands.search import search
 from siglip_cli.commands.serve import serve
 from siglip_cli.commands.token import token
 from siglip_cli.commands.top import top
@@ -35,6 +38,9 @@ COMMANDS = (
     score,
     embed_text,
     embed_image,
+    embed,
+    search,
+    near_duplicates,
     info,
     config,
     download,

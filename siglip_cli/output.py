@@ -70,12 +70,17 @@ def _cut(name: str) -> str:
 
 def json_text(value: Any) -> str:
     """JSON that is UTF-8, whatever the names in it: stray bytes become U+FFFD."""
-    return _STRAY.sub("\ufffd", json.dumps(value, ensure_ascii=False, allow_nan=False))
+    return utf8(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def utf8(text: str) -> str:
+    """Stray bytes become U+FFFD."""
+    return _STRAY.sub("\ufffd", text)
 
 
 def one_line(text: str) -> str:
     """Stray bytes become U+FFFD and control characters \\n, \\t, \\x1b: no name ends a line or a column."""
-    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], _STRAY.sub("\ufffd", text))
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], utf8(text))
 
 
 def error_fields(failure: Failure | None) -> dict[str, Any] | None:

@@ -17,13 +17,14 @@ import grpc
 
 from siglip_client import channel, operations
 from siglip_client.chunks import Chunk
-from siglip_client.errors import DeadlineExceeded, InvalidRequest, Unavailable
+from siglip_client.errors import LABEL_SET_NOT_FOUND, DeadlineExceeded, InvalidRequest, NotFound, Unavailable
 from siglip_client.images import ImageLike
 from siglip_client.operations import Operation
 from siglip_client.results import (
     Activation,
     Classification,
     Embeddings,
+    LabelSet,
     ModelDescription,
     OnError,
     Scores,
@@ -140,7 +141,7 @@ class AsyncClient:
     async def classify(
         self,
         images: Iterable[ImageLike],
-        labels: Iterable[str],
+        labels: Iterable[str] | LabelSet,
         *,
         templates: Iterable[str] | None = None,
         activation: Activation = "sigmoid",
@@ -160,6 +161,17 @@ class AsyncClient:
             threshold=threshold,
             on_error=on_error,
         )
+        return await self._run(plan, timeout_s)
+
+    async def create_label_set(
+        self,
+        labels: Iterable[str],
+        templates: Iterable[str] | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> LabelSet:
+        """See Client.create_label_set."""
+        plan = partial(operations.create_label_set, labels, templates=templates)
         return await self._run(plan, timeout_s)
 
     async def score(
@@ -211,7 +223,8 @@ class AsyncClient:
             raise
 
     async def _send(self, operation: Operation[Result], timeout_s: float | None) -> Result:
-        call = partial(self._call, operation.method, self.timeout_s if timeout_s is None else timeout_s)
+        timeout_s = self.timeout_s if timeout_s is None else timeout_s
+        call = partial(self._call_with_labels, operation, timeout_s)
         return operation.read(await self._in_order(call, operation))
 
     async def _in_order(
@@ -232,6 +245,19 @@ class AsyncClient:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
         return answers
+
+    async def _call_with_labels(
+        self, operation: Operation[Any], timeout_s: float, chunk: Chunk[Any]
+    ) -> Answer:
+        """Once more, with a label set that was forgotten created again."""
+        try:
+            return await self._call(operation.method, timeout_s, chunk)
+        except NotFound as error:
+            if operation.label_set is None or error.reason != LABEL_SET_NOT_FOUND:
+                raise
+        _, made = await self._call("CreateLabelSet", timeout_s, Chunk([], operation.label_set))
+        chunk.request.label_set = made.label_set
+        return await self._call(operation.method, timeout_s, chunk)
 
     async def _call(self, method: str, timeout_s: float, chunk: Chunk[Any]) -> Answer:
         request_id = channel.new_request_id()

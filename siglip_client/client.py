@@ -16,13 +16,14 @@ import grpc
 
 from siglip_client import channel, operations
 from siglip_client.chunks import Chunk
-from siglip_client.errors import InvalidRequest
+from siglip_client.errors import LABEL_SET_NOT_FOUND, InvalidRequest, NotFound
 from siglip_client.images import ImageLike
 from siglip_client.operations import Operation
 from siglip_client.results import (
     Activation,
     Classification,
     Embeddings,
+    LabelSet,
     ModelDescription,
     OnError,
     Scores,
@@ -169,7 +170,7 @@ class Client:
     def classify(
         self,
         images: Iterable[ImageLike],
-        labels: Iterable[str],
+        labels: Iterable[str] | LabelSet,
         *,
         templates: Iterable[str] | None = None,
         activation: Activation = "sigmoid",
@@ -180,6 +181,8 @@ class Client:
     ) -> Classification:
         """How probable each label is for each image, highest first.
 
+        labels: or a LabelSet, whose vectors the service has already; one that it has
+            forgotten is created again.
         templates: sentences with one "{}" each, into which labels are put; several
             are averaged. None: the model's own.
         activation: "sigmoid" judges each label on its own; with "softmax" the
@@ -197,6 +200,20 @@ class Client:
             threshold=threshold,
             on_error=on_error,
         )
+        return self._run(plan, timeout_s)
+
+    def create_label_set(
+        self,
+        labels: Iterable[str],
+        templates: Iterable[str] | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> LabelSet:
+        """Labels whose vectors the service keeps for `classify`, as long as they are used.
+
+        templates: as for classify. The same labels, templates and model make the same set.
+        """
+        plan = partial(operations.create_label_set, labels, templates=templates)
         return self._run(plan, timeout_s)
 
     def score(
@@ -246,7 +263,8 @@ class Client:
             raise
 
     def _send(self, operation: Operation[Result], timeout_s: float | None) -> Result:
-        call = partial(self._call, operation.method, self.timeout_s if timeout_s is None else timeout_s)
+        timeout_s = self.timeout_s if timeout_s is None else timeout_s
+        call = partial(self._call_with_labels, operation, timeout_s)
         return operation.read(list(self._in_order(call, operation.chunks)))
 
     def _in_order(
@@ -269,6 +287,17 @@ class Client:
         finally:
             # Not waited for: closing the client ends what is still on the way.
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _call_with_labels(self, operation: Operation[Any], timeout_s: float, chunk: Chunk[Any]) -> Answer:
+        """Once more, with a label set that was forgotten created again."""
+        try:
+            return self._call(operation.method, timeout_s, chunk)
+        except NotFound as error:
+            if operation.label_set is None or error.reason != LABEL_SET_NOT_FOUND:
+                raise
+        _, made = self._call("CreateLabelSet", timeout_s, Chunk([], operation.label_set))
+        chunk.request.label_set = made.label_set
+        return self._call(operation.method, timeout_s, chunk)
 
     def _call(self, method: str, timeout_s: float, chunk: Chunk[Any]) -> Answer:
         request_id = channel.new_request_id()

@@ -4,7 +4,8 @@ SiglipError             the parent of all; code, reason, request_id
 ├── InvalidRequest      the request breaks a rule or a limit; violations
 │   └── MessageTooLarge the request does not fit in one message
 ├── Unauthenticated     the service wants a token that it knows
-├── NotFound            the named model, or the tower that a call needs, is not served
+├── NotFound            the named model, or the tower that a call needs, is not served;
+│                       or a label set is not known
 ├── Overloaded          the service has too much to do; retry_after_s
 ├── Unavailable         no gateway or no worker answers
 ├── DeadlineExceeded    no answer within timeout_s
@@ -23,6 +24,8 @@ from typing import Any
 
 from grpc import StatusCode
 
+# The reason of a NotFound for which the label set has to be created again.
+LABEL_SET_NOT_FOUND = "LABEL_SET_NOT_FOUND"
 _MAX_ITEMS_NAMED = 3
 
 
@@ -100,7 +103,7 @@ class Unauthenticated(SiglipError):
 
 
 class NotFound(SiglipError):
-    """The named model, or the tower that a call needs, is not served."""
+    """The named model, or the tower that a call needs, is not served; or a label set is not known."""
 
     code = StatusCode.NOT_FOUND
 

@@ -22,6 +22,7 @@ from siglip_client.results import (
     Activation,
     Classification,
     Embeddings,
+    LabelSet,
     ModelDescription,
     OnError,
     Scores,
@@ -42,12 +43,16 @@ _SCORE_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[Result]):
-    """`builds_slowly`: making the next request may read files or encode pixels."""
+    """`builds_slowly`: making the next request may read files or encode pixels.
+
+    `label_set`: what creates the label set again that the requests name.
+    """
 
     method: str
     chunks: Iterator[Chunk[Any]]
     read: Callable[[list[tuple[Chunk[Any], Any]]], Result]
     builds_slowly: bool = False
+    label_set: Message | None = None
 
 
 def get_model(model: str) -> Operation[ModelDescription]:
@@ -93,7 +98,7 @@ def embed_images(
 
 def classify(
     images: Iterable[ImageLike],
-    labels: Iterable[str],
+    labels: Iterable[str] | LabelSet,
     served: ModelDescription,
     model: str,
     *,
@@ -103,15 +108,23 @@ def classify(
     threshold: float,
     on_error: OnError,
 ) -> Operation[Classification]:
-    images, labels = _items(images, "images"), _strings(labels, "labels")
+    images = _items(images, "images")
     blank = zero_shot_pb2.ClassifyRequest(
         model=model,
-        labels=labels,
-        templates=_strings(templates or (), "templates"),
         activation=_choice(_ACTIVATIONS, "activation", activation),
         top_k=top_k,
         threshold=threshold,
     )
+    again = None
+    if isinstance(labels, LabelSet):
+        if templates is not None:
+            raise ValueError("templates belong to the label set: give them to create_label_set")
+        blank.label_set, again = labels.handle, _label_set(labels.labels, labels.templates, model)
+        labels = labels.labels
+    else:
+        labels = _strings(labels, "labels")
+        blank.labels.extend(labels)
+        blank.templates.extend(_strings(templates or (), "templates"))
     refused: list[ItemError] = []
     max_items = _rows_of(len(labels), served, _reply_bytes(labels, top_k))
     chunks = _image_chunks(blank, images, served, max_items, refused)
@@ -122,7 +135,26 @@ def classify(
         served=served,
         on_error=on_error,
     )
-    return Operation("Classify", chunks, read, builds_slowly=True)
+    return Operation("Classify", chunks, read, builds_slowly=True, label_set=again)
+
+
+def create_label_set(
+    labels: Iterable[str],
+    served: ModelDescription,
+    model: str,
+    *,
+    templates: Iterable[str] | None,
+) -> Operation[LabelSet]:
+    labels, templates = _strings(labels, "labels"), _strings(templates or (), "templates")
+    request = _label_set(labels, templates, model)
+    read = partial(replies.label_set, labels=labels, templates=templates)
+    return Operation("CreateLabelSet", iter([Chunk([], request)]), read)
+
+
+def _label_set(
+    labels: Sequence[str], templates: Sequence[str], model: str
+) -> zero_shot_pb2.CreateLabelSetRequest:
+    return zero_shot_pb2.CreateLabelSetRequest(model=model, labels=labels, templates=templates)
 
 
 def score(

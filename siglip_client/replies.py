@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -16,6 +16,7 @@ from siglip_client.results import (
     Embeddings,
     ImageLabels,
     LabelScore,
+    LabelSet,
     Limits,
     ModelDescription,
     ModelInfo,
@@ -86,6 +87,17 @@ def classification(
     return _checked(result, count, on_error)
 
 
+def label_set(
+    answers: list[tuple[Chunk[Any], zero_shot_pb2.CreateLabelSetResponse]],
+    *,
+    labels: Sequence[str],
+    templates: Sequence[str],
+) -> LabelSet:
+    [(_, reply)] = answers
+    model = ModelInfo(reply.model.name, reply.model.revision, reply.model.fingerprint)
+    return LabelSet(reply.label_set, tuple(labels), tuple(templates), reply.expires_in_s, model)
+
+
 def scores(
     answers: list[tuple[Chunk[Any], zero_shot_pb2.ScoreResponse]],
     *,
@@ -143,6 +155,7 @@ def description(answers: list[tuple[Chunk[Any], model_pb2.GetModelResponse]]) ->
         limits=Limits(**{name: getattr(reply.limits, name) for name in Limits.__dataclass_fields__}),
         text_tower=_tower(reply.text_tower),
         vision_tower=_tower(reply.vision_tower),
+        image_resample=reply.image_resample if reply.HasField("image_resample") else None,
     )
 
 

@@ -129,6 +129,23 @@ class Classification(Sequence[ImageLabels]):
         return iter(self.images)
 
 
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """Labels whose vectors the service keeps; give it to `classify` in place of labels.
+
+    The service forgets it when it has not been used for `expires_in_s` seconds; clients then create it again.
+    """
+
+    handle: str
+    labels: tuple[str, ...]
+    templates: tuple[str, ...]
+    expires_in_s: int
+    model: ModelInfo
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
     """Every image against every text, float32 [images, texts].
@@ -190,7 +207,11 @@ class TowerStatus:
 
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
-    """The served model; `logit_scale` is the multiplier of the cosine itself."""
+    """The served model; `logit_scale` is the multiplier of the cosine itself.
+
+    `image_resample` is Pillow's number of the filter that resizes images; None from
+    a gateway that does not say it.
+    """
 
     name: str
     revision: str
@@ -206,6 +227,7 @@ class ModelDescription:
     limits: Limits
     text_tower: TowerStatus
     vision_tower: TowerStatus
+    image_resample: int | None = None
 
     @property
     def info(self) -> ModelInfo:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from siglip_settings.fields import PREFIX, Setting, settings_of
-from siglip_settings.tables import ClientSettings, ServeSettings, TrainSettings, WorkerSettings
+from siglip_settings.tables import JobSettings, ServeSettings, TrainSettings, WorkerSettings
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class Resolved:
 
 def all_settings() -> dict[str, Setting]:
     """Every setting of every process, by name."""
-    classes = (ServeSettings, WorkerSettings, ClientSettings, TrainSettings)
+    classes = (ServeSettings, WorkerSettings, JobSettings, TrainSettings)
     return {s.name: s for cls in classes for s in settings_of(cls)}
 
 

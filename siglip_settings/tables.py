@@ -130,7 +130,7 @@ class GatewaySettings(ModelSettings, RedisSettings, ProcessSettings):
     )
     max_texts: int = setting(512, unit="texts", minimum=1, help="Texts in one call.")
     max_images: int = setting(64, unit="images", minimum=1, help="Images in one call.")
-    max_labels: int = setting(1024, unit="labels", minimum=1, help="Labels in one Classify call.")
+    max_labels: int = setting(1024, unit="labels", minimum=1, help="Labels in one Classify call or set.")
     max_templates: int = setting(128, unit="templates", minimum=1, help="Templates in one Classify call.")
     max_prompts: int = setting(
         4096, unit="prompts", minimum=1, help="Labels times templates in one Classify call."
@@ -180,6 +180,36 @@ class GatewaySettings(ModelSettings, RedisSettings, ProcessSettings):
     )
     max_in_flight_bytes: int = setting(
         256 * MIB, unit="bytes", minimum=1, help="Request bytes accepted and not yet answered, per gateway."
+    )
+    cache_bytes: int = setting(
+        64 * MIB,
+        unit="bytes",
+        minimum=0,
+        help="Vectors, and refusals of bad images, that are remembered; equal work at the same time is done "
+        "once. 0: every item is computed.",
+    )
+    shared_cache_bytes: int = setting(
+        0,
+        unit="bytes",
+        minimum=0,
+        help="Gateways share vectors through Redis, and write while it uses less memory than this, and less "
+        "than a quarter of its maxmemory. 0: they do not.",
+    )
+    shared_cache_ttl_s: float = setting(
+        3600.0, unit="s", minimum=1, maximum=31_536_000, help="How long a shared vector is kept."
+    )
+    label_set_ttl_s: float = setting(
+        3600.0,
+        unit="s",
+        minimum=1,
+        maximum=31_536_000,
+        help="Time of a label set after its last use.",
+    )
+    label_sets_bytes: int = setting(
+        64 * MIB,
+        unit="bytes",
+        minimum=1,
+        help="Label sets kept in Redis, and in each gateway; those not used for longest make room.",
     )
     queue_max_entries: int = setting(
         512,
@@ -271,6 +301,25 @@ class ClientSettings:
     key_file: str | None = setting(None, help="PEM file of that certificate's key.")
     token: str | None = setting(
         None, secret=True, help="Token to show to the gateway; the variable keeps it out of process lists."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSettings(ClientSettings):
+    """How a job over many items runs."""
+
+    decode: Literal["gateway", "client"] = setting(
+        "gateway", help="Where images are decoded. client: here, which takes that load off the gateway."
+    )
+    decoders: int = setting(
+        0, minimum=0, maximum=1024, unit="processes", help="For --decode client; 0: one per core."
+    )
+    rows_per_part: int = setting(20_000, minimum=1, maximum=1_000_000, unit="rows", help="Of one part.")
+    part_every_s: float = setting(
+        60.0, unit="s", minimum=0.1, help="A part is written after this time, full or not."
+    )
+    patience_s: float = setting(
+        600.0, unit="s", minimum=0.1, help="How long to wait for the service without any progress."
     )
 
 

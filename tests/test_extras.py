@@ -14,6 +14,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 PACKAGES = {
     "client": ["siglip_client"],
     "gateway": ["gateway", "broker", "siglip_settings", "siglip_metrics"],
+    "jobs": ["siglip_jobs", "siglip_search", "siglip_client"],
     "traces": ["siglip_traces"],
     "worker": ["workers", "broker", "siglip_settings", "siglip_metrics", "siglip_model"],
     "cli": ["siglip_cli"],

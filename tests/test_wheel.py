@@ -59,6 +59,7 @@ def test_the_wheel_carries_types_contract_and_licence(wheel: Path) -> None:
     for wanted in (
         "siglip_model/py.typed",
         "siglip_client/py.typed",
+        "siglip_jobs/py.typed",
         "siglip/v1/embedding.proto",
         "siglip/v1/embedding_pb2.pyi",
         "licenses/LICENSE",

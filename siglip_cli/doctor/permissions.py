@@ -47,7 +47,7 @@ def _matters(permission: Permission, settings: RedisSettings) -> bool:
 
 
 def _needed(denied: list[Permission]) -> list[Permission]:
-    return [each for each in denied if each.command != "info"]
+    return [each for each in denied if each.command != "info" and not each.is_on_demand]
 
 
 def _nearest(denied: Denied) -> Role:

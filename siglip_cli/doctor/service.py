@@ -1,5 +1,6 @@
 """The gateway: does it answer, and do its answers go all the way?"""
 
+import secrets
 import struct
 import time
 import zlib
@@ -45,9 +46,10 @@ def _check_gateway(client: "Client", settings: ClientSettings, fingerprint: str)
     if fingerprint and fingerprint != model.fingerprint:
         text = f"the gateway's files differ from the local ones ({fingerprint})"
         yield Finding("warning", "gateway", text, "compare --model here and there")
+    # New ones each time: what the gateway remembers would say nothing about workers.
     calls: dict[Tower, Callable[[], Any]] = {
-        "text": lambda: client.embed_texts(["a photo"]),
-        "vision": lambda: client.embed_images([grey_png()]),
+        "text": lambda: client.embed_texts([f"{secrets.token_hex(8)} in a photo"]),
+        "vision": lambda: client.embed_images([noise_png()]),
     }
     served = {"text": model.text_tower.served, "vision": model.vision_tower.served}
     towers = tuple(tower for tower in BOTH if served[tower])
@@ -73,12 +75,12 @@ def _canary(tower: Tower, call: Callable[[], Any]) -> Finding:
     )
 
 
-def grey_png(side: int = 8) -> bytes:
-    """A small grey picture, made without an image library."""
+def noise_png(side: int = 8) -> bytes:
+    """A small grey picture of noise, made without an image library."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    rows = zlib.compress(b"".join(b"\0" + b"\x80" * side for _ in range(side)))
+    rows = zlib.compress(b"".join(b"\0" + secrets.token_bytes(side) for _ in range(side)))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")

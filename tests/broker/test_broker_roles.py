@@ -23,7 +23,7 @@ from broker import (
     rules_of,
 )
 from broker.keys import Keys
-from broker.roles import OPTIONAL, Permission, permissions_of
+from broker.roles import Permission, permissions_of
 from siglip_settings import RedisSettings
 from tests.broker.test_broker_hand_back import die_with_it, sent, take
 from tests.broker.waiting import until
@@ -195,7 +195,7 @@ def test_every_missing_command_is_named(url: str) -> None:
 async def test_a_process_does_not_start_without_one_of_its_commands(url: str, tag: str, role: Role) -> None:
     for permission in permissions_of(role):
         set_user(url, "poor", without(role, permission))
-        if permission.command in OPTIONAL:
+        if permission.is_optional:
             continue
         needs = f"a {role} needs more than this user may do: {permission};"
         with pytest.raises(BrokerUnavailable) as refused:

@@ -104,6 +104,6 @@ def test_an_empty_name_is_not_the_current_folder(photos: Path) -> None:
 
 
 def test_standard_input_only_once() -> None:
-    assert find(["-"]) == [Source("-")]
+    assert list(find(["-"])) == [Source("-")]
     with pytest.raises(CommandError, match="only once"):
         find(["-", "-"])

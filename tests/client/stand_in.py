@@ -18,6 +18,9 @@ from siglip.v1.embedding_pb2_grpc import EmbeddingServiceServicer, add_Embedding
 from siglip.v1.model_pb2_grpc import ModelServiceServicer, add_ModelServiceServicer_to_server
 from siglip.v1.zero_shot_pb2_grpc import ZeroShotServiceServicer, add_ZeroShotServiceServicer_to_server
 
+from gateway.errors import LabelSetNotFound
+from gateway.status import failure_of, trailers
+
 Connect = Callable[..., Any]
 
 DIM = 8
@@ -62,6 +65,9 @@ class StandIn(EmbeddingServiceServicer, ZeroShotServiceServicer, ModelServiceSer
         self.seen: list[Seen] = []
         self.failures: deque[Failure] = deque()
         self.fingerprints: deque[str] = deque()
+        self.label_sets: dict[str, list[str]] = {}
+        self.generation = 0
+        """Of another one the handles are others."""
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.limits = model_pb2.Limits(
@@ -94,8 +100,23 @@ class StandIn(EmbeddingServiceServicer, ZeroShotServiceServicer, ModelServiceSer
         results = [_embedding(image, "images", i, request.options) for i, image in enumerate(request.images)]
         return embedding_pb2.EmbedImagesResponse(results=results, model=self._info())
 
+    def CreateLabelSet(self, request: Any, context: Any) -> Any:
+        self._enter("CreateLabelSet", request, context)
+        handle = hashlib.sha256(f"{self.generation}{request}".encode()).hexdigest()
+        self.label_sets[handle] = list(request.labels)
+        return zero_shot_pb2.CreateLabelSetResponse(
+            label_set=handle, label_count=len(request.labels), expires_in_s=60, model=self._info()
+        )
+
     def Classify(self, request: Any, context: Any) -> Any:
         self._enter("Classify", request, context)
+        if request.label_set:
+            if request.label_set not in self.label_sets:
+                error = LabelSetNotFound(request.label_set)
+                failure = failure_of(error)
+                context.set_trailing_metadata(trailers(failure, error, "r"))
+                context.abort(failure.code, failure.message)
+            request.labels.extend(self.label_sets[request.label_set])
         return zero_shot_pb2.ClassifyResponse(
             results=[_labels(image, i, request) for i, image in enumerate(request.images)],
             logit_scale=LOGIT_SCALE,

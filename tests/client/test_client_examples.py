@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from examples import demo, quickstart
-from examples.chart import Card, draw_chart, fitted, font, percent
+from examples.chart import Card, draw_chart
 from examples.local_service import StartFailed, local_service
 from siglip_client import Classification, ImageLabels, LabelScore, ModelInfo, Timing
+from siglip_search.style import fitted, font, percent
 from tests.cli.processes import alive, descendants, killed_afterwards, wait_for
 from tests.gateway.rig import picture
 from tests.support.checkpoints import write_tiny_checkpoint

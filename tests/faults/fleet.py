@@ -21,6 +21,10 @@ CHECKPOINT = ROOT / "checkpoints" / "shapes"
 START_TIMEOUT_S = 120.0
 
 
+# What is sent again and again has to go all the way each time.
+NO_CACHE = {"SIGLIP_CACHE_BYTES": "0"}
+
+
 @dataclass
 class Part:
     """One process of `siglip`, under its name."""
@@ -42,7 +46,7 @@ class Part:
         with self.log.open("ab") as log:
             # Its standard input is a pipe of ours, so that it ends with us.
             self.process = subprocess.Popen(
-                command, env=os.environ | self.environ, cwd=ROOT, stdin=subprocess.PIPE, stderr=log
+                command, env=os.environ | NO_CACHE | self.environ, cwd=ROOT, stdin=subprocess.PIPE, stderr=log
             )
 
     def send(self, number: int) -> None:

@@ -45,7 +45,7 @@ async def test_a_cancelled_call_leaves_the_queue(
     service: Served, text_worker: FakeWorker, vision_worker: FakeWorker
 ) -> None:
     text_worker.pause(), vision_worker.pause()
-    request = zero_shot_pb2.ClassifyRequest(images=[picture(1)] * 9, labels=["a", "b"])
+    request = zero_shot_pb2.ClassifyRequest(images=[picture(seed) for seed in range(9)], labels=["a", "b"])
     call = service.zero_shot.Classify(request)
     await waiting_in_queue(service, "text", 1)
     await waiting_in_queue(service, "vision", 2)

@@ -71,7 +71,8 @@ class System:
 
     def _start(self, command: str, *arguments: str) -> Process:
         words = [sys.executable, "-m", "siglip_cli", command, "--model", str(self.checkpoint), *arguments]
-        environ = os.environ | {"SIGLIP_REDIS_URL": self.valkey.url}
+        # Nothing is remembered: the same pictures have to go all the way each time.
+        environ = os.environ | {"SIGLIP_REDIS_URL": self.valkey.url, "SIGLIP_CACHE_BYTES": "0"}
         with (self.folder / f"{len(self.processes)}.log").open("wb") as log:
             # Its standard input is a pipe of ours, so that it ends with us.
             process = subprocess.Popen(

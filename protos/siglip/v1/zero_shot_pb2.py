@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from siglip.v1 import types_pb2 as siglip_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19siglip/v1/zero_shot.proto\x12\tsiglip.v1\x1a\x15siglip/v1/types.proto\"\xa0\x01\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\x0c\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x11\n\ttemplates\x18\x04 \x03(\t\x12)\n\nactivation\x18\x05 \x01(\x0e\x32\x15.siglip.v1.Activation\x12\r\n\x05top_k\x18\x06 \x01(\r\x12\x11\n\tthreshold\x18\x07 \x01(\x02\"\xb5\x01\n\x10\x43lassifyResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.siglip.v1.ClassificationResult\x12\x13\n\x0blogit_scale\x18\x02 \x01(\x02\x12\x12\n\nlogit_bias\x18\x03 \x01(\x02\x12#\n\x05model\x18\x04 \x01(\x0b\x32\x14.siglip.v1.ModelInfo\x12!\n\x06timing\x18\x05 \x01(\x0b\x32\x11.siglip.v1.Timing\"q\n\x14\x43lassificationResult\x12(\n\x06scores\x18\x01 \x01(\x0b\x32\x16.siglip.v1.LabelScoresH\x00\x12%\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x14.siglip.v1.ItemErrorH\x00\x42\x08\n\x06result\"4\n\x0bLabelScores\x12%\n\x06scores\x18\x01 \x03(\x0b\x32\x15.siglip.v1.LabelScore\"d\n\nLabelScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0blabel_index\x18\x02 \x01(\r\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\x12\r\n\x05logit\x18\x04 \x01(\x02\x12\x0e\n\x06\x63osine\x18\x05 \x01(\x02\"<\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\x0c\x12\r\n\x05texts\x18\x03 \x03(\t\"\xfd\x01\n\rScoreResponse\x12+\n\x10logits_per_image\x18\x01 \x01(\x0b\x32\x11.siglip.v1.Matrix\x12(\n\rprobabilities\x18\x02 \x01(\x0b\x32\x11.siglip.v1.Matrix\x12$\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x14.siglip.v1.ItemError\x12\x13\n\x0blogit_scale\x18\x04 \x01(\x02\x12\x12\n\nlogit_bias\x18\x05 \x01(\x02\x12#\n\x05model\x18\x06 \x01(\x0b\x32\x14.siglip.v1.ModelInfo\x12!\n\x06timing\x18\x07 \x01(\x0b\x32\x11.siglip.v1.Timing*X\n\nActivation\x12\x1a\n\x16\x41\x43TIVATION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41\x43TIVATION_SIGMOID\x10\x01\x12\x16\n\x12\x41\x43TIVATION_SOFTMAX\x10\x02\x32\x9c\x01\n\x0fZeroShotService\x12H\n\x08\x43lassify\x12\x1a.siglip.v1.ClassifyRequest\x1a\x1b.siglip.v1.ClassifyResponse\"\x03\x90\x02\x01\x12?\n\x05Score\x12\x17.siglip.v1.ScoreRequest\x1a\x18.siglip.v1.ScoreResponse\"\x03\x90\x02\x01\x42%\n\rorg.siglip.v1P\x01Z\x12siglip/v1;siglipv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19siglip/v1/zero_shot.proto\x12\tsiglip.v1\x1a\x15siglip/v1/types.proto\"\xb3\x01\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\x0c\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x11\n\ttemplates\x18\x04 \x03(\t\x12)\n\nactivation\x18\x05 \x01(\x0e\x32\x15.siglip.v1.Activation\x12\r\n\x05top_k\x18\x06 \x01(\r\x12\x11\n\tthreshold\x18\x07 \x01(\x02\x12\x11\n\tlabel_set\x18\x08 \x01(\t\"\xb5\x01\n\x10\x43lassifyResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.siglip.v1.ClassificationResult\x12\x13\n\x0blogit_scale\x18\x02 \x01(\x02\x12\x12\n\nlogit_bias\x18\x03 \x01(\x02\x12#\n\x05model\x18\x04 \x01(\x0b\x32\x14.siglip.v1.ModelInfo\x12!\n\x06timing\x18\x05 \x01(\x0b\x32\x11.siglip.v1.Timing\"q\n\x14\x43lassificationResult\x12(\n\x06scores\x18\x01 \x01(\x0b\x32\x16.siglip.v1.LabelScoresH\x00\x12%\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x14.siglip.v1.ItemErrorH\x00\x42\x08\n\x06result\"4\n\x0bLabelScores\x12%\n\x06scores\x18\x01 \x03(\x0b\x32\x15.siglip.v1.LabelScore\"d\n\nLabelScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0blabel_index\x18\x02 \x01(\r\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\x12\r\n\x05logit\x18\x04 \x01(\x02\x12\x0e\n\x06\x63osine\x18\x05 \x01(\x02\"I\n\x15\x43reateLabelSetRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x11\n\ttemplates\x18\x03 \x03(\t\"\x9e\x01\n\x16\x43reateLabelSetResponse\x12\x11\n\tlabel_set\x18\x01 \x01(\t\x12\x13\n\x0blabel_count\x18\x02 \x01(\r\x12\x14\n\x0c\x65xpires_in_s\x18\x03 \x01(\r\x12#\n\x05model\x18\x04 \x01(\x0b\x32\x14.siglip.v1.ModelInfo\x12!\n\x06timing\x18\x05 \x01(\x0b\x32\x11.siglip.v1.Timing\"<\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\x0c\x12\r\n\x05texts\x18\x03 \x03(\t\"\xfd\x01\n\rScoreResponse\x12+\n\x10logits_per_image\x18\x01 \x01(\x0b\x32\x11.siglip.v1.Matrix\x12(\n\rprobabilities\x18\x02 \x01(\x0b\x32\x11.siglip.v1.Matrix\x12$\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x14.siglip.v1.ItemError\x12\x13\n\x0blogit_scale\x18\x04 \x01(\x02\x12\x12\n\nlogit_bias\x18\x05 \x01(\x02\x12#\n\x05model\x18\x06 \x01(\x0b\x32\x14.siglip.v1.ModelInfo\x12!\n\x06timing\x18\x07 \x01(\x0b\x32\x11.siglip.v1.Timing*X\n\nActivation\x12\x1a\n\x16\x41\x43TIVATION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41\x43TIVATION_SIGMOID\x10\x01\x12\x16\n\x12\x41\x43TIVATION_SOFTMAX\x10\x02\x32\xf8\x01\n\x0fZeroShotService\x12H\n\x08\x43lassify\x12\x1a.siglip.v1.ClassifyRequest\x1a\x1b.siglip.v1.ClassifyResponse\"\x03\x90\x02\x01\x12Z\n\x0e\x43reateLabelSet\x12 .siglip.v1.CreateLabelSetRequest\x1a!.siglip.v1.CreateLabelSetResponse\"\x03\x90\x02\x02\x12?\n\x05Score\x12\x17.siglip.v1.ScoreRequest\x1a\x18.siglip.v1.ScoreResponse\"\x03\x90\x02\x01\x42%\n\rorg.siglip.v1P\x01Z\x12siglip/v1;siglipv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,24 +35,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\rorg.siglip.v1P\001Z\022siglip/v1;siglipv1'
   _globals['_ZEROSHOTSERVICE'].methods_by_name['Classify']._loaded_options = None
   _globals['_ZEROSHOTSERVICE'].methods_by_name['Classify']._serialized_options = b'\220\002\001'
+  _globals['_ZEROSHOTSERVICE'].methods_by_name['CreateLabelSet']._loaded_options = None
+  _globals['_ZEROSHOTSERVICE'].methods_by_name['CreateLabelSet']._serialized_options = b'\220\002\002'
   _globals['_ZEROSHOTSERVICE'].methods_by_name['Score']._loaded_options = None
   _globals['_ZEROSHOTSERVICE'].methods_by_name['Score']._serialized_options = b'\220\002\001'
-  _globals['_ACTIVATION']._serialized_start=999
-  _globals['_ACTIVATION']._serialized_end=1087
+  _globals['_ACTIVATION']._serialized_start=1254
+  _globals['_ACTIVATION']._serialized_end=1342
   _globals['_CLASSIFYREQUEST']._serialized_start=64
-  _globals['_CLASSIFYREQUEST']._serialized_end=224
-  _globals['_CLASSIFYRESPONSE']._serialized_start=227
-  _globals['_CLASSIFYRESPONSE']._serialized_end=408
-  _globals['_CLASSIFICATIONRESULT']._serialized_start=410
-  _globals['_CLASSIFICATIONRESULT']._serialized_end=523
-  _globals['_LABELSCORES']._serialized_start=525
-  _globals['_LABELSCORES']._serialized_end=577
-  _globals['_LABELSCORE']._serialized_start=579
-  _globals['_LABELSCORE']._serialized_end=679
-  _globals['_SCOREREQUEST']._serialized_start=681
-  _globals['_SCOREREQUEST']._serialized_end=741
-  _globals['_SCORERESPONSE']._serialized_start=744
-  _globals['_SCORERESPONSE']._serialized_end=997
-  _globals['_ZEROSHOTSERVICE']._serialized_start=1090
-  _globals['_ZEROSHOTSERVICE']._serialized_end=1246
+  _globals['_CLASSIFYREQUEST']._serialized_end=243
+  _globals['_CLASSIFYRESPONSE']._serialized_start=246
+  _globals['_CLASSIFYRESPONSE']._serialized_end=427
+  _globals['_CLASSIFICATIONRESULT']._serialized_start=429
+  _globals['_CLASSIFICATIONRESULT']._serialized_end=542
+  _globals['_LABELSCORES']._serialized_start=544
+  _globals['_LABELSCORES']._serialized_end=596
+  _globals['_LABELSCORE']._serialized_start=598
+  _globals['_LABELSCORE']._serialized_end=698
+  _globals['_CREATELABELSETREQUEST']._serialized_start=700
+  _globals['_CREATELABELSETREQUEST']._serialized_end=773
+  _globals['_CREATELABELSETRESPONSE']._serialized_start=776
+  _globals['_CREATELABELSETRESPONSE']._serialized_end=934
+  _globals['_SCOREREQUEST']._serialized_start=936
+  _globals['_SCOREREQUEST']._serialized_end=996
+  _globals['_SCORERESPONSE']._serialized_start=999
+  _globals['_SCORERESPONSE']._serialized_end=1252
+  _globals['_ZEROSHOTSERVICE']._serialized_start=1345
+  _globals['_ZEROSHOTSERVICE']._serialized_end=1593
 # @@protoc_insertion_point(module_scope)

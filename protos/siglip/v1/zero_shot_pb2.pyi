@@ -18,7 +18,7 @@ ACTIVATION_SIGMOID: Activation
 ACTIVATION_SOFTMAX: Activation
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("model", "images", "labels", "templates", "activation", "top_k", "threshold")
+    __slots__ = ("model", "images", "labels", "templates", "activation", "top_k", "threshold", "label_set")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +26,7 @@ class ClassifyRequest(_message.Message):
     ACTIVATION_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    LABEL_SET_FIELD_NUMBER: _ClassVar[int]
     model: str
     images: _containers.RepeatedScalarFieldContainer[bytes]
     labels: _containers.RepeatedScalarFieldContainer[str]
@@ -33,7 +34,8 @@ class ClassifyRequest(_message.Message):
     activation: Activation
     top_k: int
     threshold: float
-    def __init__(self, model: _Optional[str] = ..., images: _Optional[_Iterable[bytes]] = ..., labels: _Optional[_Iterable[str]] = ..., templates: _Optional[_Iterable[str]] = ..., activation: _Optional[_Union[Activation, str]] = ..., top_k: _Optional[int] = ..., threshold: _Optional[float] = ...) -> None: ...
+    label_set: str
+    def __init__(self, model: _Optional[str] = ..., images: _Optional[_Iterable[bytes]] = ..., labels: _Optional[_Iterable[str]] = ..., templates: _Optional[_Iterable[str]] = ..., activation: _Optional[_Union[Activation, str]] = ..., top_k: _Optional[int] = ..., threshold: _Optional[float] = ..., label_set: _Optional[str] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
     __slots__ = ("results", "logit_scale", "logit_bias", "model", "timing")
@@ -76,6 +78,30 @@ class LabelScore(_message.Message):
     logit: float
     cosine: float
     def __init__(self, label: _Optional[str] = ..., label_index: _Optional[int] = ..., probability: _Optional[float] = ..., logit: _Optional[float] = ..., cosine: _Optional[float] = ...) -> None: ...
+
+class CreateLabelSetRequest(_message.Message):
+    __slots__ = ("model", "labels", "templates")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    TEMPLATES_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    templates: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., templates: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class CreateLabelSetResponse(_message.Message):
+    __slots__ = ("label_set", "label_count", "expires_in_s", "model", "timing")
+    LABEL_SET_FIELD_NUMBER: _ClassVar[int]
+    LABEL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_IN_S_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TIMING_FIELD_NUMBER: _ClassVar[int]
+    label_set: str
+    label_count: int
+    expires_in_s: int
+    model: _types_pb2.ModelInfo
+    timing: _types_pb2.Timing
+    def __init__(self, label_set: _Optional[str] = ..., label_count: _Optional[int] = ..., expires_in_s: _Optional[int] = ..., model: _Optional[_Union[_types_pb2.ModelInfo, _Mapping]] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ...) -> None: ...
 
 class ScoreRequest(_message.Message):
     __slots__ = ("model", "images", "texts")

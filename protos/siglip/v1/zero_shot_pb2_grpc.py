@@ -41,6 +41,11 @@ class ZeroShotServiceStub(object):
                 request_serializer=siglip_dot_v1_dot_zero__shot__pb2.ClassifyRequest.SerializeToString,
                 response_deserializer=siglip_dot_v1_dot_zero__shot__pb2.ClassifyResponse.FromString,
                 _registered_method=True)
+        self.CreateLabelSet = channel.unary_unary(
+                '/siglip.v1.ZeroShotService/CreateLabelSet',
+                request_serializer=siglip_dot_v1_dot_zero__shot__pb2.CreateLabelSetRequest.SerializeToString,
+                response_deserializer=siglip_dot_v1_dot_zero__shot__pb2.CreateLabelSetResponse.FromString,
+                _registered_method=True)
         self.Score = channel.unary_unary(
                 '/siglip.v1.ZeroShotService/Score',
                 request_serializer=siglip_dot_v1_dot_zero__shot__pb2.ScoreRequest.SerializeToString,
@@ -61,6 +66,15 @@ class ZeroShotServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateLabelSet(self, request, context):
+        """Embeds labels once, for Classify calls that name them by the handle that comes
+        back. Gateways of one queue share what is created. The same labels, templates
+        and model give the same handle.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Score(self, request, context):
         """Compares every image with every text. A bad image fails its row, a bad text
         its column.
@@ -76,6 +90,11 @@ def add_ZeroShotServiceServicer_to_server(servicer, server):
                     servicer.Classify,
                     request_deserializer=siglip_dot_v1_dot_zero__shot__pb2.ClassifyRequest.FromString,
                     response_serializer=siglip_dot_v1_dot_zero__shot__pb2.ClassifyResponse.SerializeToString,
+            ),
+            'CreateLabelSet': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateLabelSet,
+                    request_deserializer=siglip_dot_v1_dot_zero__shot__pb2.CreateLabelSetRequest.FromString,
+                    response_serializer=siglip_dot_v1_dot_zero__shot__pb2.CreateLabelSetResponse.SerializeToString,
             ),
             'Score': grpc.unary_unary_rpc_method_handler(
                     servicer.Score,
@@ -112,6 +131,33 @@ class ZeroShotService(object):
             '/siglip.v1.ZeroShotService/Classify',
             siglip_dot_v1_dot_zero__shot__pb2.ClassifyRequest.SerializeToString,
             siglip_dot_v1_dot_zero__shot__pb2.ClassifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateLabelSet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/siglip.v1.ZeroShotService/CreateLabelSet',
+            siglip_dot_v1_dot_zero__shot__pb2.CreateLabelSetRequest.SerializeToString,
+            siglip_dot_v1_dot_zero__shot__pb2.CreateLabelSetResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,16 +41,18 @@ class JobReply(_message.Message):
     def __init__(self, job_id: _Optional[bytes] = ..., rows: _Optional[_Union[RowsReply, _Mapping]] = ..., error: _Optional[_Union[RowError, _Mapping]] = ..., queue_us: _Optional[int] = ..., compute_us: _Optional[int] = ...) -> None: ...
 
 class RowsReply(_message.Message):
-    __slots__ = ("vectors", "norms", "dim", "errors")
+    __slots__ = ("vectors", "norms", "dim", "errors", "numerics")
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     NORMS_FIELD_NUMBER: _ClassVar[int]
     DIM_FIELD_NUMBER: _ClassVar[int]
     ERRORS_FIELD_NUMBER: _ClassVar[int]
+    NUMERICS_FIELD_NUMBER: _ClassVar[int]
     vectors: bytes
     norms: bytes
     dim: int
     errors: _containers.RepeatedCompositeFieldContainer[RowError]
-    def __init__(self, vectors: _Optional[bytes] = ..., norms: _Optional[bytes] = ..., dim: _Optional[int] = ..., errors: _Optional[_Iterable[_Union[RowError, _Mapping]]] = ...) -> None: ...
+    numerics: str
+    def __init__(self, vectors: _Optional[bytes] = ..., norms: _Optional[bytes] = ..., dim: _Optional[int] = ..., errors: _Optional[_Iterable[_Union[RowError, _Mapping]]] = ..., numerics: _Optional[str] = ...) -> None: ...
 
 class RowError(_message.Message):
     __slots__ = ("row", "reason", "message", "retryable")
@@ -107,3 +109,27 @@ class WorkerWork(_message.Message):
     entries: int
     wait_us: int
     def __init__(self, rows: _Optional[int] = ..., batches: _Optional[int] = ..., compute_us: _Optional[int] = ..., entries: _Optional[int] = ..., wait_us: _Optional[int] = ...) -> None: ...
+
+class CachedRow(_message.Message):
+    __slots__ = ("key", "vector", "norm", "numerics")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_FIELD_NUMBER: _ClassVar[int]
+    NORM_FIELD_NUMBER: _ClassVar[int]
+    NUMERICS_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    vector: bytes
+    norm: float
+    numerics: str
+    def __init__(self, key: _Optional[bytes] = ..., vector: _Optional[bytes] = ..., norm: _Optional[float] = ..., numerics: _Optional[str] = ...) -> None: ...
+
+class StoredLabelSet(_message.Message):
+    __slots__ = ("labels", "templates", "vectors", "numerics")
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    TEMPLATES_FIELD_NUMBER: _ClassVar[int]
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    NUMERICS_FIELD_NUMBER: _ClassVar[int]
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    templates: _containers.RepeatedScalarFieldContainer[str]
+    vectors: bytes
+    numerics: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, labels: _Optional[_Iterable[str]] = ..., templates: _Optional[_Iterable[str]] = ..., vectors: _Optional[bytes] = ..., numerics: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -1,0 +1,26 @@
+"""What ends a job, and what fails one item of it."""
+
+from dataclasses import dataclass
+
+
+class JobError(Exception):
+    """The job cannot begin or go on. The message is one line that says what to do."""
+
+
+class OutputError(JobError):
+    """The output folder cannot be used or written."""
+
+
+class ServedModelChanged(JobError):
+    """Other vectors would come from now on than those written so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why one item has no vector. `reason` is stable, for programs; `message` is for people."""
+
+    reason: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"

@@ -1,0 +1,133 @@
+"""Reads CSV and JSON Lines files, and standard input, a line at a time."""
+
+import csv
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from siglip_jobs import names
+from siglip_jobs.errors import JobError, Problem
+from siglip_jobs.rows import File, Row, Text
+
+LOOKED_AT_LINES = 100
+"""Of a JSON Lines file, for the names of its columns."""
+MAX_FIELD_CHARACTERS = 64 << 20
+READ = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+
+
+class _Untyped:
+    """What files without types have in common: every value that is kept is kept as text."""
+
+    def types(self, path: str, columns: tuple[str, ...]) -> dict[str, Any]:
+        return dict.fromkeys(columns)
+
+    def count(self, path: str) -> int | None:
+        return None
+
+
+class Csv(_Untyped):
+    def __init__(self, delimiter: str = ",") -> None:
+        self._delimiter = delimiter
+        csv.field_size_limit(MAX_FIELD_CHARACTERS)
+
+    def columns(self, path: str) -> list[str]:
+        try:
+            with open(path, **READ) as file:  # type: ignore[call-overload]  # noqa: PTH123
+                held = list(csv.DictReader(file, delimiter=self._delimiter).fieldnames or [])
+        except (OSError, csv.Error) as error:
+            raise JobError(f"cannot read {path}: {error}") from None
+        if not held:
+            raise JobError(f"{path} is empty: its first line must name its columns")
+        return held
+
+    texts = columns
+
+    def values(
+        self, path: str, columns: list[str], skipped: int, id_column: str | None
+    ) -> Iterator[dict[str, Any]]:
+        with open(path, **READ) as file:  # type: ignore[call-overload]  # noqa: PTH123
+            reader = csv.DictReader(file, delimiter=self._delimiter, strict=True)
+            try:
+                for row in reader:
+                    yield {name: value for name, value in row.items() if name is not None}
+            except csv.Error as error:
+                raise ValueError(f"line {reader.line_num}: {error}") from None
+
+
+class JsonLines(_Untyped):
+    def columns(self, path: str) -> list[str]:
+        return list(self._looked_at(path))
+
+    def texts(self, path: str) -> list[str]:
+        return [name for name, value in self._looked_at(path).items() if isinstance(value, str)]
+
+    def values(
+        self, path: str, columns: list[str], skipped: int, id_column: str | None
+    ) -> Iterator[dict[str, Any] | Problem]:
+        with open(path, **READ) as file:  # type: ignore[call-overload]  # noqa: PTH123
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield _object(line, number)
+
+    def _looked_at(self, path: str) -> dict[str, Any]:
+        """A value of each column of the first lines."""
+        found: dict[str, Any] = {}
+        try:
+            for row in itertools.islice(self.values(path, [], 0, None), LOOKED_AT_LINES):
+                for name, value in row.items() if isinstance(row, dict) else ():
+                    if found.get(name) is None:
+                        found[name] = value
+        except OSError as error:
+            raise JobError(f"cannot read {path}: {error.strerror}") from None
+        if not found:
+            raise JobError(f"{path} has no line that is a JSON object with columns")
+        return found
+
+
+class StandardInput:
+    """One item a line: texts, whose ids are their numbers from 0, or paths, which are their own ids."""
+
+    kind = "lines"
+    grows = False
+
+    def __init__(self, stream: BinaryIO, paths: bool) -> None:
+        self._stream, self.may_repeat = stream, paths
+        self.column_types: dict[str, Any] = {}
+
+    def rows(self, after: int = 0) -> Iterator[Row]:
+        digest = hashlib.sha256()
+        for position, line in enumerate(self._stream):
+            digest.update(line)
+            text = (
+                line.removeprefix(b"\xef\xbb\xbf" if position == 0 else b"")
+                .removesuffix(b"\n")
+                .removesuffix(b"\r")
+            )
+            yield self._row(os.fsdecode(text), position, digest.digest())
+
+    def total(self) -> int | None:
+        return None
+
+    def identity(self) -> dict[str, Any]:
+        """What comes in is compared as it is read, by the digest of each row."""
+        root = names.escape(os.getcwd())  # noqa: PTH109
+        return {"kind": self.kind, "paths": self.may_repeat, **({"root": root} if self.may_repeat else {})}
+
+    def _row(self, line: str, position: int, check: bytes) -> Row:
+        if not self.may_repeat:
+            return Row(str(position), Text(line), position=position, check=check)
+        content = File(line) if line else Problem("PATH_MISSING", "the line is empty")
+        return Row(names.escape(line), content, position=position, check=check)
+
+
+def _object(line: str, number: int) -> dict[str, Any] | Problem:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return Problem("ROW_UNREADABLE", f"line {number} is no JSON: {error!s:.200}")
+    if not isinstance(value, dict):
+        return Problem("ROW_UNREADABLE", f"line {number} is no JSON object: {line.strip():.60}")
+    return value

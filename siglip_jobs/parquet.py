@@ -1,0 +1,78 @@
+"""Reads Parquet files, some rows at a time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from siglip_jobs.errors import JobError
+
+ROWS_AT_ONCE = 64
+
+
+class Parquet:
+    def __init__(self) -> None:
+        self._arrow = arrow()
+
+    def columns(self, path: str) -> list[str]:
+        return list(self._schema(path).names)
+
+    def texts(self, path: str) -> list[str]:
+        types = self._arrow.types
+        schema = self._schema(path)
+        return [
+            field.name for field in schema if types.is_string(field.type) or types.is_large_string(field.type)
+        ]
+
+    def types(self, path: str, columns: tuple[str, ...]) -> dict[str, Any]:
+        schema = self._schema(path)
+        return {name: schema.field(name).type for name in columns}
+
+    def count(self, path: str) -> int | None:
+        with self._opened(path) as file:
+            return int(file.metadata.num_rows)
+
+    def values(
+        self, path: str, columns: list[str], skipped: int, id_column: str | None
+    ) -> Iterator[dict[str, Any]]:
+        """Groups of rows that are skipped as a whole are read for their ids only, or not at all."""
+        try:
+            with self._arrow.parquet.ParquetFile(path) as file:
+                before = 0
+                for group in range(file.num_row_groups):
+                    before += (count := file.metadata.row_group(group).num_rows)
+                    if before > skipped or id_column is not None:
+                        yield from _rows(file, group, [*columns] if before > skipped else [id_column])
+                    else:
+                        yield from ({} for _ in range(count))
+        except self._arrow.ArrowException as error:
+            raise ValueError(str(error)) from None
+
+    def _schema(self, path: str) -> Any:
+        with self._opened(path) as file:
+            return file.schema_arrow
+
+    @contextmanager
+    def _opened(self, path: str) -> Iterator[Any]:
+        try:
+            file = self._arrow.parquet.ParquetFile(path)
+        except (self._arrow.ArrowException, OSError) as error:
+            raise JobError(f"{path} is no Parquet file: {' '.join(str(error).split())}") from None
+        with file:
+            yield file
+
+
+def _rows(file: Any, group: int, columns: list[str | None]) -> Iterator[dict[str, Any]]:
+    for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns):
+        yield from batch.to_pylist()
+
+
+def arrow() -> Any:
+    """pyarrow. Raises JobError where it is not installed."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError:
+        raise JobError(
+            "Parquet needs pyarrow, which is not installed: pip install 'siglip[jobs]' (or --format npy)"
+        ) from None
+    return pyarrow
