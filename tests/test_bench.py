@@ -10,6 +10,7 @@ from PIL import Image
 
 from benchmarks.service import inputs, load
 from benchmarks.service.book import Book, rate
+from siglip_model import SiglipTokenizer
 
 
 async def test_open_loop_counts_from_when_a_call_was_due() -> None:
@@ -55,3 +56,10 @@ def test_no_two_pictures_are_equal_but_as_hard_to_decode() -> None:
     pixels = [np.asarray(Image.open(io.BytesIO(data))) for data in (first, again)]
     assert pixels[0].shape == (480, 640, 3)
     assert np.array_equal(*pixels)
+
+
+def test_no_two_texts_are_equal_to_the_model() -> None:
+    """The cache compares token ids, and a vocabulary may not know digits."""
+    tokenizer = SiglipTokenizer.from_pretrained("checkpoints/shapes")
+    ids = tokenizer([inputs.text(number) for number in range(2000)], padding="max_length").input_ids
+    assert len({tuple(row) for row in ids}) == 2000

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 
 from benchmarks.plot import COLOURS, GRID, INK, TICKS, round_step
-from examples.chart import font
+from siglip_search.style import font
 
 WIDTH, ROW, BAR = 1120, 46, 26
 LEFT, RIGHT, TOP, BOTTOM = 170, 70, 56, 34
