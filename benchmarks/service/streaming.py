@@ -39,6 +39,7 @@ async def opened(client: Client, make: MakeItem, per_s: float, book: Book) -> No
 
 
 def _run(client: Client, items: Iterator[StreamItem], book: Book, answered: Callable[[], None]) -> None:
+    """To the end of the measurement: what is then unanswered is given up."""
     for result in client.embed_stream(items):
         if result.error:
             book.failed(result.error)
@@ -46,3 +47,5 @@ def _run(client: Client, items: Iterator[StreamItem], book: Book, answered: Call
             assert isinstance(result.key, float)
             book.answered(result.key)
         answered()
+        if book.ending:
+            break
