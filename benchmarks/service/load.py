@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from benchmarks.service import cpu
 from benchmarks.service.book import NUMBERS, Book, Measured, measured
@@ -27,6 +28,15 @@ async def measure(drive: Drive, seconds: float) -> Measured:
     book.ending = True
     await driving
     return measured(book, begun_s, ended_s, cpu.between(before, after))
+
+
+async def whole(drive: Drive) -> Measured:
+    """Of one that ends by itself, from its beginning to its last answer."""
+    book, before, begun_s = Book(), cpu.seconds(), time.monotonic()
+    await drive(book)
+    after, ended_s = cpu.seconds(), time.monotonic()
+    found = measured(book, begun_s, ended_s, cpu.between(before, after))
+    return replace(found, rate=len(book.answers) / (ended_s - begun_s))
 
 
 async def closed(call: Call, in_flight: int, book: Book) -> None:

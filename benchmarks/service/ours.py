@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.service import inputs, load, streaming
+from benchmarks.service.book import NUMBERS, Book
 from benchmarks.service.load import Call, Drive
 from benchmarks.service.streaming import MakeItem
 from examples.local_service import local_service
@@ -43,10 +44,20 @@ class Ours:
         return partial(load.opened, self.call(kind), per_s)
 
     def stream(self, kind: str, in_flight: int = streaming.ALL) -> Drive:
-        return partial(streaming.closed, self.stream_client, ITEMS[kind], in_flight)
+        drive = partial(streaming.closed, self.stream_client, ITEMS[kind], in_flight)
+        return partial(self._to_its_end, drive, kind)
+
+    def job(self, kind: str, count: int) -> Drive:
+        return partial(streaming.whole, self.stream_client, ITEMS[kind], count)
 
     def stream_open(self, kind: str, per_s: float) -> Drive:
-        return partial(streaming.opened, self.stream_client, ITEMS[kind], per_s)
+        drive = partial(streaming.opened, self.stream_client, ITEMS[kind], per_s)
+        return partial(self._to_its_end, drive, kind)
+
+    async def _to_its_end(self, drive: Drive, kind: str, book: Book) -> None:
+        """What a stream gives up may be in work still: a call waits behind it, so that the next does not."""
+        await drive(book)
+        await self.call(kind)(next(NUMBERS))
 
 
 @asynccontextmanager

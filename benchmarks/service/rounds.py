@@ -3,6 +3,7 @@
 What a bar compares was measured within the same minute; its ratio is the median of the rounds.
 """
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from benchmarks.service.ours import Ours
 from benchmarks.service.peers import Peer
 from benchmarks.service.queue_alone import queue_alone
 from benchmarks.service.unit import Unit
-from broker import Tower
+from broker import ROWS_PER_ENTRY, Tower
 from siglip_client import AsyncClient, Client
 
 BUSY = 32
@@ -66,13 +67,23 @@ async def one_round(ours: Ours, limits: Limits, peers: list[Peer], seconds: floa
     return found
 
 
+async def text_round(ours: Ours, limits: Limits, seconds: float) -> Round:
+    """Of a service for jobs of texts: it has a text worker for each core."""
+    found = Round()
+    found.units["model text"] = await limits.model.measure("text", seconds)
+    found.service["stream text"] = await load.measure(ours.stream("text"), seconds)
+    return found
+
+
 async def large_round(ours: Ours, model: ModelRate, seconds: float) -> Round:
-    """Where the model is nearly all."""
+    """Where whole entries are answered seconds apart: by jobs of some entries, from end to end."""
     found = Round()
     towers: dict[Tower, str] = {"vision": "image", "text": "text"}
     for tower, kind in towers.items():
-        found.units[f"model {kind}"] = await model.measure(tower, seconds)
-        found.service[f"stream {kind}"] = await load.measure(ours.stream(kind), seconds)
+        alone = await model.measure(tower, seconds)
+        entries = math.ceil(alone.rate * seconds / ROWS_PER_ENTRY[tower])
+        found.units[f"model {kind}"] = alone
+        found.service[f"stream {kind}"] = await load.whole(ours.job(kind, entries * ROWS_PER_ENTRY[tower]))
     return found
 
 

@@ -14,7 +14,7 @@ from benchmarks.service.decode_alone import DecodeAlone
 from benchmarks.service.model_rate import ModelRate
 from benchmarks.service.ours import Ours, serving
 from benchmarks.service.plan import Cell
-from benchmarks.service.rounds import Limits, Round, large_round, one_round
+from benchmarks.service.rounds import Limits, Round, large_round, one_round, text_round
 from siglip_model.config import SiglipConfig
 from siglip_settings.cores import usable_cores
 
@@ -28,6 +28,7 @@ class Results:
     machine: str = field(default_factory=machine.describe)
     cores: int = field(default_factory=usable_cores)
     rounds: list[Round] = field(default_factory=list)
+    text_rounds: list[Round] = field(default_factory=list)
     cells: Cells = field(default_factory=list)
     large_rounds: list[Round] = field(default_factory=list)
     large_cells: Cells = field(default_factory=list)
@@ -36,7 +37,7 @@ class Results:
     @property
     def bars(self) -> list[Bar]:
         large = bars.of_large(self.large_rounds) if self.large_rounds else []
-        return [*bars.of_demo(self.rounds, self.cores), *large]
+        return [*bars.of_demo(self.rounds, self.text_rounds, self.cores), *large]
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -47,6 +48,7 @@ class Results:
             "missing_peers": self.missing_peers,
             "shapes": {
                 "rounds": [each.as_json() for each in self.rounds],
+                "rounds_with_a_text_worker_for_each_core": [each.as_json() for each in self.text_rounds],
                 "cells": [vars(cell) | found.as_json() for cell, found in self.cells],
             },
             "base-patch16-224": {
@@ -72,6 +74,11 @@ async def run_demo(results: Results, checkpoint: Path, rounds: int, say: Say) ->
                 found = await one_round(ours, Limits(decode, model), others, results.seconds)
                 results.rounds.append(found)
             results.cells = await run_cells(ours, plan.grid(), results.seconds, say)
+        async with serving(checkpoint, "--text-workers", str(cores)) as ours:
+            for number in range(rounds):
+                say(f"a text worker for each core, round {number + 1} of {rounds}")
+                found = await text_round(ours, Limits(decode, model), results.seconds)
+                results.text_rounds.append(found)
 
 
 async def run_large(results: Results, checkpoint: Path, seconds: float, rounds: int, say: Say) -> None:

@@ -25,6 +25,12 @@ async def closed(client: Client, make: MakeItem, in_flight: int, book: Book) -> 
     await asyncio.to_thread(_run, client, items(), book, free.release)
 
 
+async def whole(client: Client, make: MakeItem, count: int, book: Book) -> None:
+    """So many items, as fast as they are taken."""
+    items = (make(time.monotonic(), next(NUMBERS)) for _ in range(count))
+    await asyncio.to_thread(_run, client, items, book, lambda: None)
+
+
 async def opened(client: Client, make: MakeItem, per_s: float, book: Book) -> None:
     draw = random.Random(0)
 
