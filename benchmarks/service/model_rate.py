@@ -17,6 +17,7 @@ from workers.device import Compute
 from workers.tower import ModelTower, load
 
 Tower = Literal["text", "vision"]
+WARM_UP_S = 0.3
 TOWERS: tuple[Tower, ...] = ("text", "vision")
 
 
@@ -46,7 +47,7 @@ class ModelRate:
         return Unit(rate, 1e6 * sum(each[2] for each in found) / rows, told)
 
     def _run(self, tower: Tower, seconds: float) -> list[tuple[int, float, float, int]]:
-        begin_s = time.monotonic() + 0.1
+        begin_s = time.monotonic() + WARM_UP_S
         waiting = [
             self._pool.submit(_compute, self._folder, tower, self._threads, begin_s, seconds)
             for _ in range(self._processes)
@@ -60,6 +61,7 @@ def _compute(
     """Rows, the wall and CPU time that they took, and how many were computed at once."""
     model, batch = _loaded(folder, tower, threads)
     rows = np.random.default_rng(0).integers(0, 255, (batch, *model.row_shape)).astype(model.dtype)
+    model.run(rows)  # after a while without work even its weights may be out of memory
     time.sleep(max(0.0, begin_s - time.monotonic()))
     count, started_s, cpu_s = 0, time.monotonic(), time.process_time()
     while not count or time.monotonic() < started_s + seconds:

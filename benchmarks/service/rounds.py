@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.service import load, rpc_alone
-from benchmarks.service.book import Measured
+from benchmarks.service.book import NUMBERS, Measured
 from benchmarks.service.decode_alone import DecodeAlone
 from benchmarks.service.model_rate import ModelRate
 from benchmarks.service.ours import Ours
@@ -83,6 +83,7 @@ async def large_round(ours: Ours, model: ModelRate, seconds: float) -> Round:
         alone = await model.measure(tower, seconds)
         entries = math.ceil(alone.rate * seconds / ROWS_PER_ENTRY[tower])
         found.units[f"model {kind}"] = alone
+        await ours.call(kind)(next(NUMBERS))
         found.service[f"stream {kind}"] = await load.whole(ours.job(kind, entries * ROWS_PER_ENTRY[tower]))
     return found
 
