@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export SIGLIP_MODEL ?= checkpoints/shapes
 
-.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench-latency bench-memory bench-model bench-loss bench-overload dashboard fuzz faults chaos lock audit clean
+.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench bench-peers bench-latency bench-memory bench-model bench-loss bench-overload dashboard fuzz faults chaos lock audit clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 16
@@ -88,6 +88,19 @@ train-demo: $(VENV)/.installed-run  ## Train the demo checkpoint again (an hour 
 eval-demo: $(VENV)/.installed-run  ## Score the demo checkpoint on fresh scenes
 	@$(BIN)/python -m training.eval_demo
 
+BENCH_SECONDS ?= 2
+BENCH_ROUNDS ?= 3
+bench: $(VENV)/.installed-dev  ## The service under load beside its limits and other servers: docs/benchmarks; BENCH_SECONDS=2
+	@env -u SIGLIP_MODEL $(BIN)/python -m benchmarks.service --seconds $(BENCH_SECONDS) --rounds $(BENCH_ROUNDS)
+
+PEERS := .venv-peers
+bench-peers: $(VENV)/.installed-dev  ## Install the other servers that bench measures, in an environment of their own
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	    > $$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    'infinity-emb[server,torch]==0.0.78' aiohttp==3.14.5 transformers==4.57.6 'protobuf>=7.36.1'
+
 bench-latency: $(VENV)/.installed-run  ## Round trip of one text and one image against the model alone
 	@$(BIN)/python -m benchmarks.latency
 
@@ -130,4 +143,4 @@ audit: $(VENV)/.installed-dev  ## Look the locked packages up in a database of v
 	@$(BIN)/python -m scripts.audit
 
 clean:  ## Remove everything that was made here
-	rm -rf $(VENV) .venv-goldens .run .fuzz dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png
+	rm -rf $(VENV) .venv-goldens .venv-peers .run .fuzz dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png

@@ -1,0 +1,1 @@
+"""Other servers of the same model, to be measured beside ours."""
