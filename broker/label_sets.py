@@ -108,14 +108,16 @@ class LabelSetStore:
 
     async def _make_room(self, handle: str, size: int) -> None:
         oldest_first: Any = await self._client.zrange(self._keys.label_sets(), 0, -1)
-        used, kept, dropped = size, 1, []
+        used, kept, dropped, stale = size, 1, [], []
         for member in reversed(oldest_first):
             name, _, length = member.decode(errors="replace").rpartition(":")
             if name == handle:
+                stale += [member] * (member != b"%s:%d" % (handle.encode(), size))
                 continue
             used, kept = used + (int(length) if length.isdecimal() else 0), kept + 1
             if used > self._max_bytes or kept > MAX_SETS:
                 dropped.append((member, name))
+        if dropped or stale:
+            await self._client.zrem(self._keys.label_sets(), *stale, *(member for member, _ in dropped))
         if dropped:
-            await self._client.zrem(self._keys.label_sets(), *(member for member, _ in dropped))
             await self._client.delete(*(self._keys.label_set(name) for _, name in dropped))

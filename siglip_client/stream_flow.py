@@ -78,7 +78,6 @@ class Flow:
         self._connections = connections
         self.opened: embedding_pb2.StreamOpened | None = None
         self._waiting: deque[Entry] = deque()
-        self._sent = 0
         self._ready: deque[StreamResult] = deque()
         self._early: dict[int, StreamResult] = {}
         self._next = 0

@@ -47,7 +47,8 @@ class Listed:
     may_repeat = False
     grows = True
 
-    def __init__(self, paths: Sequence[str], beginnings: Sequence[str]) -> None:
+    def __init__(self, pattern: str, paths: Sequence[str], beginnings: Sequence[str]) -> None:
+        self._pattern = names.escape(pattern)
         self.root = os.path.commonpath([os.path.abspath(folder) for folder in beginnings])  # noqa: PTH100
         self._paths = sorted({os.path.relpath(path, self.root) for path in paths})
         self.column_types: dict[str, Any] = {}
@@ -59,7 +60,7 @@ class Listed:
         return len(self._paths)
 
     def identity(self) -> dict[str, Any]:
-        return {"kind": self.kind, "root": names.escape(self.root)}
+        return {"kind": self.kind, "root": names.escape(self.root), "pattern": self._pattern}
 
 
 def _rows(root: str, paths: Iterable[str]) -> Iterator[Row]:

@@ -41,20 +41,29 @@ class Csv(_Untyped):
             raise JobError(f"cannot read {path}: {error}") from None
         if not held:
             raise JobError(f"{path} is empty: its first line must name its columns")
+        if twice := next((name for name in held if held.count(name) > 1), None):
+            raise JobError(f"{path} names the column {twice!r} twice in its first line")
         return held
 
     texts = columns
 
-    def values(
-        self, path: str, columns: list[str], skipped: int, id_column: str | None
-    ) -> Iterator[dict[str, Any]]:
+    def values(self, path: str, columns: list[str]) -> Iterator[dict[str, Any] | Problem]:
         with open(path, **READ) as file:  # type: ignore[call-overload]  # noqa: PTH123
             reader = csv.DictReader(file, delimiter=self._delimiter, strict=True)
             try:
                 for row in reader:
-                    yield {name: value for name, value in row.items() if name is not None}
+                    yield row if None not in row else _ragged(reader, row)
             except csv.Error as error:
                 raise ValueError(f"line {reader.line_num}: {error}") from None
+
+
+def _ragged(reader: Any, row: dict[Any, Any]) -> Problem:
+    """More fields than columns: most often a comma in a text that has no quotes, which would be cut there."""
+    named = len(reader.fieldnames)
+    found = named + len(row[None])
+    return Problem(
+        "ROW_UNREADABLE", f"line {reader.line_num} has {found} fields, and the first line names {named}"
+    )
 
 
 class JsonLines(_Untyped):
@@ -64,9 +73,7 @@ class JsonLines(_Untyped):
     def texts(self, path: str) -> list[str]:
         return [name for name, value in self._looked_at(path).items() if isinstance(value, str)]
 
-    def values(
-        self, path: str, columns: list[str], skipped: int, id_column: str | None
-    ) -> Iterator[dict[str, Any] | Problem]:
+    def values(self, path: str, columns: list[str]) -> Iterator[dict[str, Any] | Problem]:
         with open(path, **READ) as file:  # type: ignore[call-overload]  # noqa: PTH123
             for number, line in enumerate(file, 1):
                 if line.strip():
@@ -76,7 +83,7 @@ class JsonLines(_Untyped):
         """A value of each column of the first lines."""
         found: dict[str, Any] = {}
         try:
-            for row in itertools.islice(self.values(path, [], 0, None), LOOKED_AT_LINES):
+            for row in itertools.islice(self.values(path, []), LOOKED_AT_LINES):
                 for name, value in row.items() if isinstance(row, dict) else ():
                     if found.get(name) is None:
                         found[name] = value

@@ -31,19 +31,11 @@ class Parquet:
         with self._opened(path) as file:
             return int(file.metadata.num_rows)
 
-    def values(
-        self, path: str, columns: list[str], skipped: int, id_column: str | None
-    ) -> Iterator[dict[str, Any]]:
-        """Groups of rows that are skipped as a whole are read for their ids only, or not at all."""
+    def values(self, path: str, columns: list[str]) -> Iterator[dict[str, Any]]:
         try:
             with self._arrow.parquet.ParquetFile(path) as file:
-                before = 0
                 for group in range(file.num_row_groups):
-                    before += (count := file.metadata.row_group(group).num_rows)
-                    if before > skipped or id_column is not None:
-                        yield from _rows(file, group, [*columns] if before > skipped else [id_column])
-                    else:
-                        yield from ({} for _ in range(count))
+                    yield from _rows(file, group, columns)
         except self._arrow.ArrowException as error:
             raise ValueError(str(error)) from None
 
@@ -61,7 +53,7 @@ class Parquet:
             yield file
 
 
-def _rows(file: Any, group: int, columns: list[str | None]) -> Iterator[dict[str, Any]]:
+def _rows(file: Any, group: int, columns: list[str]) -> Iterator[dict[str, Any]]:
     for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns):
         yield from batch.to_pylist()
 

@@ -97,7 +97,7 @@ def _of_files(location: str, choice: Choice) -> Source:
         raise JobError(f"no file matches {location}")
     if all(map(files.is_image, found)):
         choice.refuse_for("a list of images")
-        return Listed(found, [files.beginning(whole) for whole in wholes])
+        return Listed(location, found, [files.beginning(whole) for whole in wholes])
     return _of_kind(found, location, choice)
 
 

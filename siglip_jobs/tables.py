@@ -29,10 +29,8 @@ class Format(Protocol):
     def count(self, path: str) -> int | None:
         """Rows, where the file says so itself."""
 
-    def values(
-        self, path: str, columns: list[str], skipped: int, id_column: str | None
-    ) -> Iterator[Values | Problem]:
-        """The rows in order; of the first `skipped` ones perhaps nothing but the id.
+    def values(self, path: str, columns: list[str]) -> Iterator[Values | Problem]:
+        """The rows in order.
 
         Raises ValueError, or OSError without a number, where the file is damaged.
         """
@@ -62,7 +60,8 @@ class Table:
     def rows(self, after: int = 0) -> Iterator[Row]:
         position = 0
         for path, name in self._listing:
-            for number, values in enumerate(self._values(path, max(0, after - position))):
+            # What is skipped is read as well: where damage ends a file decides the place of all that follows.
+            for number, values in enumerate(self._values(path)):
                 if self.may_repeat or position >= after:
                     yield self._row(path, f"{names.escape(name)}:{number}", values, position)
                 position += 1
@@ -89,9 +88,9 @@ class Table:
                     f"{path} has {kind} in column {name!r}, and the first file has {self.column_types[name]}"
                 )
 
-    def _values(self, path: str, skipped: int) -> Iterator[Values | Problem]:
+    def _values(self, path: str) -> Iterator[Values | Problem]:
         try:
-            yield from self._format.values(path, self._columns.needed, skipped, self._columns.id)
+            yield from self._format.values(path, self._columns.needed)
         except (ValueError, OSError) as error:
             refuse_passing(error, path)
             yield Problem("FILE_UNREADABLE", f"{path}: {' '.join(str(error).split())}")

@@ -167,6 +167,18 @@ async def test_it_starts_while_the_server_is_away(cache_of: Open) -> None:
     assert await cache.get([key(1)]) == {}
 
 
+async def test_a_label_set_of_another_size_takes_the_place_of_the_first(
+    own_server: EmbeddedServer, tag: str
+) -> None:
+    store = LabelSetStore(RedisSettings(redis_url=own_server.url), tag=tag, max_bytes=1000, ttl_s=60)
+    for name, size in (("h", 300), ("h", 310), ("k", 100), ("l", 450)):
+        await store.put(name * 64, b"x" * size)
+    assert [len(await store.get(name * 64) or b"") for name in "hkl"] == [310, 100, 450]
+    await store.close()
+    with looking(own_server.url) as connection:
+        connection.flushall()
+
+
 async def test_label_sets_with_the_gateways_user(own_server: EmbeddedServer, tag: str) -> None:
     add_users(own_server.url)
     settings = RedisSettings(redis_url=as_user(own_server.url, "gateway"))

@@ -263,6 +263,36 @@ def test_a_table_that_breaks_is_one_item(tmp_path: Path) -> None:
     assert found["a.csv:1"].reason == "FILE_UNREADABLE"
 
 
+def test_tables_go_on_behind_a_file_that_is_damaged(tmp_path: Path) -> None:
+    """Rows that cannot be read any more take no places, whether they are skipped or not."""
+    rows = [f"a{number}" * 50 for number in range(30)]
+    pq.write_table(pa.table({"text": rows}), tmp_path / "a.parquet", row_group_size=10, compression="none")
+    pq.write_table(pa.table({"text": ["b0", "b1"]}), tmp_path / "b.parquet")
+    group = pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(1).column(0)
+    with (tmp_path / "a.parquet").open("r+b") as file:
+        file.seek(group.dictionary_page_offset)
+        file.write(b"\xff" * group.total_compressed_size)
+    whole = list(open_source(f"{tmp_path}/*.parquet").rows())
+    assert [row.id for row in whole[10:]] == ["a.parquet:10", "b.parquet:0", "b.parquet:1"]
+    for after in range(len(whole)):
+        assert list(open_source(f"{tmp_path}/*.parquet").rows(after)) == whole[after:]
+
+
+def test_a_line_with_more_fields_than_columns_is_not_cut(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text\n1,a dog, a cat\n2,fine\n")
+    first, second = open_source(str(tmp_path / "a.csv")).rows()
+    assert isinstance(first.content, Problem) and read(second.content) == "fine"
+    assert first.content.message == "line 2 has 3 fields, and the first line names 2"
+    (tmp_path / "b.csv").write_text("id,text,text\n1,a,b\n")
+    with pytest.raises(JobError, match="names the column 'text' twice"):
+        open_source(str(tmp_path / "b.csv"))
+
+
+def test_another_list_of_images_is_another_source(photos: Path) -> None:
+    places = (str(photos), f"{photos}/*", f"{photos}/{{a,b}}.*", f"{photos}/{{a,n}}*.png")
+    assert len({json.dumps(open_source(place).identity()) for place in places}) == len(places)
+
+
 def test_several_tables_must_agree(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a"], "n": [1]}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"text": ["b"], "n": ["1"]}), tmp_path / "b.parquet")
