@@ -18,11 +18,13 @@ from gateway import traces
 from gateway.access import KEY, Access, Caller
 from gateway.arrivals import Arrivals
 from gateway.call import Call, request_id_from
+from gateway.crowds import refuse_crowd
 from gateway.deadlines import Deadlines, given_up_in_time
 from gateway.errors import InvalidRequest, Overloaded, Stopping, TimeIsUp, Violation, shown
 from gateway.memory import Trimmer
 from gateway.metrics import HowEnded, Metrics
 from gateway.status import REQUEST_ID_KEY, Failure, failure_of, trailers
+from gateway.strangers import Strangers
 from gateway.wire import Wire, parsed
 
 if TYPE_CHECKING:
@@ -53,13 +55,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         access: Access,
         arrivals: Arrivals,
         metrics: Metrics,
+        most_fields: int,
         traces: "Traces | None" = None,
     ) -> None:
         self._deadlines = deadlines
         self._access = access
         self._arrivals = arrivals
         self._metrics = metrics
+        self._most_fields = most_fields
         self._traces = traces
+        self._strangers = Strangers()
         self._trimmer = Trimmer()
         self._wrapped: dict[str, Handler] = {}
         self._running = 0
@@ -86,31 +91,39 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if wrapped := self._wrapped.get(method):
             return wrapped
         handler = await continuation(handler_call_details)
-        # Health, reflection and methods that do not exist are gRPC's own business.
-        if handler is None or not method.startswith(_PREFIX):
-            return handler
+        if handler is None:
+            return None
+        if not method.startswith(_PREFIX):
+            return self._wrapped.setdefault(method, self._strangers.wrap(handler))
         return self._wrapped.setdefault(method, self._wrap(method.removeprefix("/"), handler))
 
     def _wrap(self, method: str, handler: Any) -> Handler:
-        parse, write = handler.request_deserializer, handler.response_serializer
+        write = handler.response_serializer
+
+        def parse(body: bytes) -> Any:
+            refuse_crowd(body, self._most_fields)
+            return handler.request_deserializer(body)
 
         async def answer(_: object, context: Context) -> bytes:
             async def run(call: Call) -> bytes:
                 # A client's own shorter deadline cancels this task without our help.
                 own = asyncio.timeout(call.own_s)
-                body: Any = b""
+                size = 0
                 try:
                     async with own:
                         with self._arrivals.one(call.caller.name):
                             body = await context.read()
-                        reply: bytes = write(await handler.unary_unary(parsed(parse, body), call))
+                        size = len(body) if isinstance(body, bytes) else 0
+                        request = parsed(parse, body)
+                        del body  # not to be held beside what was made of it
+                        reply: bytes = write(await handler.unary_unary(request, call))
                         return reply
                 except Exception as error:
                     if own.expired():
                         raise TimeIsUp(call.own_s) from error
                     raise
                 finally:
-                    self._trimmer.after(len(body) if isinstance(body, bytes) else 0)
+                    self._trimmer.after(size)
 
             own_s = self._deadlines.own_s(context.time_remaining())
             return await self._answered(_call(method, context, own_s, "interactive"), context, run)

@@ -21,6 +21,7 @@ from gateway.admission import Admission
 from gateway.arrivals import Arrivals
 from gateway.canary import Canary
 from gateway.content_keys import ContentKeys
+from gateway.crowds import most_fields
 from gateway.deadlines import Deadlines
 from gateway.decode_pool import DecodePool
 from gateway.decoding import DecoderSettings
@@ -168,7 +169,8 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
     registry.register(
         StateCollector(parts.admission, parts.streams, broker, health, certificates, once.cache)
     )
-    calls = CallInterceptor(deadlines, access, Arrivals(settings.max_slow_messages), metrics, spans)
+    arrivals = Arrivals(settings.max_slow_messages)
+    calls = CallInterceptor(deadlines, access, arrivals, metrics, most_fields(settings), spans)
     server = _server(settings, parts, calls, health)
     try:
         port = bind(server, settings.listen, encryption)

@@ -1,5 +1,6 @@
 """The items of a stream as they come: which tower takes them, and what is wrong with them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -45,7 +46,7 @@ class ItemReader:
             case "image":
                 return self._unless_refused(kind, item.image, len(item.image))
             case "token_ids":
-                ids = np.array(item.token_ids.ids, np.int32)
+                ids = item.token_ids.ids
                 return self._unless_refused(kind, self._token_row(ids), len(ids) * _TOKEN_BYTES)
             case "pixels":
                 return self._unless_refused(kind, self._pixel_row(item.pixels), len(item.pixels))
@@ -60,10 +61,11 @@ class ItemReader:
         message = f"{kind} needs the {tower} tower; this deployment serves only: {','.join(self._served)}"
         return kind, ItemFailure(grpc.StatusCode.UNIMPLEMENTED, "TOWER_NOT_SERVED", message), size
 
-    def _token_row(self, ids: np.ndarray[tuple[int], np.dtype[np.int32]]) -> bytes | ItemFailure:
+    def _token_row(self, given: Sequence[int]) -> bytes | ItemFailure:
         length, vocabulary = self._model.text_length, self._model.vocab_size
-        if len(ids) != length:
-            return _invalid("TOKEN_IDS_LENGTH", f"{len(ids)} token_ids given, exactly {length} needed")
+        if len(given) != length:
+            return _invalid("TOKEN_IDS_LENGTH", f"{len(given)} token_ids given, exactly {length} needed")
+        ids = np.array(given, np.int32)
         wrong = ids[(ids < 0) | (ids >= vocabulary)]
         if len(wrong):
             return _invalid("TOKEN_ID_UNKNOWN", f"token id {wrong[0]} is not within 0 to {vocabulary - 1}")

@@ -96,7 +96,7 @@ class Stream:
                 entry = prepare(self._flow.accepted, item, self._flow.opened)  # type: ignore[arg-type]
                 with self._lock:
                     self._flow.add(entry)
-                    (self._news if isinstance(entry, StreamResult) else self._work).notify()
+                    (self._news if isinstance(entry, StreamResult) else self._work).notify_all()
         except BaseException as error:
             self._fail(error)
         with self._lock:
