@@ -34,6 +34,7 @@ from siglip_client.status import retry_wait_s, to_exception
 from siglip_client.stream_aio import AsyncStream
 from siglip_client.stream_flow import Flow
 from siglip_client.stream_items import StreamItem, StreamResult
+from siglip_client.stream_patience import Patience
 from siglip_client.vectors import WireDtype
 
 Result = TypeVar("Result")
@@ -133,8 +134,8 @@ class AsyncClient:
             retries=self._retries,
             connections=len(self._streams),
         )
-        wait_s = self.timeout_s if timeout_s is None else timeout_s
-        stream = AsyncStream(flow, self._streams, self._stream_metadata, wait_s, self.address)
+        patience = Patience(flow, self.timeout_s if timeout_s is None else timeout_s, self.address)
+        stream = AsyncStream(flow, patience, self._streams, self._stream_metadata)
         self._open_streams.add(stream)
         return stream.results(items)
 

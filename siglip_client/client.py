@@ -33,6 +33,7 @@ from siglip_client.status import retry_wait_s, to_exception
 from siglip_client.stream import Stream
 from siglip_client.stream_flow import Flow
 from siglip_client.stream_items import StreamItem, StreamResult
+from siglip_client.stream_patience import Patience
 from siglip_client.vectors import WireDtype
 
 Result = TypeVar("Result")
@@ -164,8 +165,8 @@ class Client:
             retries=self._retries,
             connections=len(self._streams),
         )
-        wait_s = self.timeout_s if timeout_s is None else timeout_s
-        return Stream(flow, self._streams, self._stream_metadata, wait_s, self.address).results(items)
+        patience = Patience(flow, self.timeout_s if timeout_s is None else timeout_s, self.address)
+        return Stream(flow, patience, self._streams, self._stream_metadata).results(items)
 
     def classify(
         self,

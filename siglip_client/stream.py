@@ -25,13 +25,12 @@ class Stream:
     def __init__(
         self,
         flow: Flow,
+        patience: Patience,
         methods: Sequence[Callable[..., Any]],
         metadata: Callable[[], tuple[str, Any]],
-        timeout_s: float,
-        address: str,
     ) -> None:
-        self._flow, self._methods, self._metadata = flow, methods, metadata
-        self._patience = Patience(flow, timeout_s, address)
+        self._flow, self._patience = flow, patience
+        self._methods, self._metadata = methods, metadata
         lock = threading.Lock()
         self._room, self._work, self._news = (threading.Condition(lock) for _ in range(3))
         self._lock = lock

@@ -39,13 +39,12 @@ class AsyncStream:
     def __init__(
         self,
         flow: Flow,
+        patience: Patience,
         methods: Sequence[Callable[..., Any]],
         metadata: Callable[[], tuple[str, Any]],
-        timeout_s: float,
-        address: str,
     ) -> None:
-        self._flow, self._methods, self._metadata = flow, methods, metadata
-        self._patience = Patience(flow, timeout_s, address)
+        self._flow, self._patience = flow, patience
+        self._methods, self._metadata = methods, metadata
         self._bell = Bell()
         # From the thread that iterates.
         self._pulled: deque[Entry | StreamResult] = deque()

@@ -19,9 +19,9 @@ from siglip_settings import JobSettings
 from siglip_settings.cores import usable_cores
 
 if TYPE_CHECKING:
+    from siglip_jobs.choice import Choice
     from siglip_jobs.job import Job
     from siglip_jobs.options import Summary
-    from siglip_jobs.sources import Source
 
 F = TypeVar("F", bound=Callable[..., Any])
 FINISH_S = 10
@@ -46,22 +46,13 @@ def source_options(function: F) -> F:
     return function
 
 
-def opened_source(
-    location: str,
-    paths: bool,
-    text_column: str | None,
-    path_column: str | None,
-    image_column: str | None,
-    id_column: str | None,
-    columns: str | None,
-) -> "Source":
-    """Raises JobError."""
+def take_choice(given: dict[str, Any]) -> "Choice":
+    """Takes the columns of `source_options` out of what was given."""
     from siglip_jobs.choice import Choice
-    from siglip_jobs.sources import open_source
 
-    kept = tuple(name for name in (columns or "").split(",") if name)
-    choice = Choice(text_column, path_column, image_column, id_column, kept)
-    return open_source(location, choice, paths=paths)
+    kept = tuple(name for name in (given.pop("columns") or "").split(",") if name)
+    named = {f"{kind}_column": given.pop(f"{kind}_column") for kind in ("text", "path", "image", "id")}
+    return Choice(**named, columns=kept)
 
 
 @click.command("embed", cls=Command, epilog=exit_codes.EPILOG)
@@ -89,11 +80,6 @@ def embed(
     dtype: Literal["f32", "f16"],
     shard: str,
     paths: bool,
-    text_column: str | None,
-    path_column: str | None,
-    image_column: str | None,
-    id_column: str | None,
-    columns: str | None,
     **given: Any,
 ) -> int:
     """Embed any number of images or texts into a folder of vectors.
@@ -111,11 +97,13 @@ def embed(
       siglip embed captions.parquet --text-column caption --id-column key --out vectors
       cat queries.txt | siglip embed - --out vectors --format npy
     """
+    choice = take_choice(given)
     settings = load_settings(JobSettings, given)
     from siglip_client import SiglipError
     from siglip_jobs.job import Job
     from siglip_jobs.options import Options
     from siglip_jobs.shards import Shard
+    from siglip_jobs.sources import open_source
 
     options = Options(
         format=file_format,
@@ -127,7 +115,7 @@ def embed(
         part_every_s=settings.part_every_s,
         patience_s=settings.patience_s,
     )
-    opened = opened_source(source, paths, text_column, path_column, image_column, id_column, columns)
+    opened = open_source(source, choice, paths=paths)
     display = JobDisplay()
     with connected(settings) as client:
         job = Job(opened, out, client, options, display.show)
