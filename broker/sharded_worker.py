@@ -4,7 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import wait
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from broker.ends import WorkerEnd
 from broker.jobs import Job, JobResult, RedisUrls, Tower, WorkerInfo
@@ -126,8 +126,9 @@ class ShardedWorker:
         for lane in self._lanes:
             lane.finish()
         until_s = time.monotonic() + END_TIMEOUT_S
-        for lane in self._lanes:
-            lane.close(until_s)
+        # Side by side: what a healthy shard gets back does not wait for one that hangs.
+        with ThreadPoolExecutor(len(self._lanes), "broker-close") as threads:
+            list(threads.map(lambda lane: lane.close(until_s), self._lanes))
 
     def flush(self, timeout_s: float) -> None:
         """Sends what is answered, as far as that can be done in time; no reply may follow."""

@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -215,3 +216,20 @@ def test_what_is_answered_is_sent_before_a_worker_breaks_off(
     assert worker.in_hand == 1
     worker.flush(5)
     assert worker.in_hand == 0
+
+
+def test_a_healthy_shard_is_left_before_a_hung_one_is_given_up(
+    embedded: EmbeddedServer, tag: str, worker: ShardedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(embedded, tag, 1, 60)
+    assert take(worker)
+    hung, given_up = worker._lanes[0], threading.Event()
+    close = hung.close
+    monkeypatch.setattr(hung, "close", lambda until_s: given_up.wait(30) and close(until_s))
+    closing = threading.Thread(target=worker.close)
+    closing.start()
+    with looking(embedded.url) as connection:
+        wait_until(lambda: not connection.exists(Keys(tag, 1).lease("text", "w")), 5)
+        given_up.set()
+        closing.join()
+        connection.delete(Keys(tag, 1).requests("text", "interactive"))
