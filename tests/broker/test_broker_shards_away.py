@@ -219,17 +219,22 @@ def test_what_is_answered_is_sent_before_a_worker_breaks_off(
 
 
 def test_a_healthy_shard_is_left_before_a_hung_one_is_given_up(
-    embedded: EmbeddedServer, tag: str, worker: ShardedWorker, monkeypatch: pytest.MonkeyPatch
+    worker: ShardedWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add(embedded, tag, 1, 60)
-    assert take(worker)
-    hung, given_up = worker._lanes[0], threading.Event()
-    close = hung.close
-    monkeypatch.setattr(hung, "close", lambda until_s: given_up.wait(30) and close(until_s))
-    closing = threading.Thread(target=worker.close)
-    closing.start()
-    with looking(embedded.url) as connection:
-        wait_until(lambda: not connection.exists(Keys(tag, 1).lease("text", "w")), 5)
-        given_up.set()
-        closing.join()
-        connection.delete(Keys(tag, 1).requests("text", "interactive"))
+    hung, healthy = worker._lanes
+    healthy_is_left, in_time = threading.Event(), []
+    closes = {lane: lane.close for lane in worker._lanes}
+
+    def close_healthy(until_s: float) -> None:
+        closes[healthy](until_s)
+        healthy_is_left.set()
+
+    def close_hung(until_s: float) -> None:
+        in_time.append(healthy_is_left.wait(5))
+        closes[hung](until_s)
+
+    monkeypatch.setattr(healthy, "close", close_healthy)
+    monkeypatch.setattr(hung, "close", close_hung)
+    worker.close()
+    assert in_time == [True]
+    monkeypatch.undo()
