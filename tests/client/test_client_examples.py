@@ -75,6 +75,7 @@ def test_the_demo_shows_every_picture_and_leaves_nothing(tmp_path: Path) -> None
     assert [path.name for path in demo.RUN_FOLDER.iterdir() if path.is_dir()] == []
 
 
+@pytest.mark.slow
 def test_the_service_ends_with_the_program_even_if_that_is_killed(tmp_path: Path) -> None:
     model = write_tiny_checkpoint(tmp_path / "tiny")
     command = [sys.executable, "-c", HOLDER, str(model), str(tmp_path / "run")]

@@ -128,6 +128,7 @@ def test_an_error_in_a_reading_process_is_one_line_and_the_end(tiny: Path, tmp_p
     assert "Traceback" not in line
 
 
+@pytest.mark.slow
 def test_what_cannot_be_saved_is_told(tiny: Path, data: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands for a full disk."""
     out = tmp_path / "out"
