@@ -165,6 +165,7 @@ async def test_a_hanging_device_loses_its_lease_and_its_work(
     assert hanging.jobs == []
 
 
+@pytest.mark.slow
 async def test_a_long_run_that_makes_progress_keeps_its_work(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:

@@ -343,6 +343,7 @@ def test_unknown_variable_stops_every_command(
     ]
 
 
+@pytest.mark.slow
 def test_convert_writes_a_folder_that_loads(model: Path, tmp_path: Path) -> None:
     import torch
     from safetensors.torch import load_file

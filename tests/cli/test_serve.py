@@ -73,6 +73,7 @@ def test_killed_serve_leaves_no_orphan_and_the_next_start_no_file(
     assert list((tmp_path / "t").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_killed_processes_are_started_again(model: Path, image: Path, tmp_path: Path) -> None:
     arguments = ("--model", model, "--listen", "127.0.0.1:0", "--run-dir", tmp_path / "run")
     with serving(*arguments) as service:

@@ -19,6 +19,7 @@ def photos(tmp_path: Path, png: bytes) -> Path:
     return tmp_path / "photos"
 
 
+@pytest.mark.slow
 def test_train_evaluates_and_saves(model: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "tuned"
     flags = ("--steps", "2", "--batch-size", "2", "--eval-data", photos, "--device", "cpu", "--workers", "1")

@@ -19,7 +19,7 @@ from gateway.errors import Overloaded
 from gateway.streams import Streams
 from tests.gateway.conftest import Served, Start
 from tests.gateway.rig import FakeWorker, refused, until
-from tests.gateway.streams import Item, Request, talking, texts
+from tests.gateway.streams import Item, talking, texts
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -114,9 +114,8 @@ async def test_without_workers_items_wait_until_one_comes(start: Start, text_wor
 
 async def test_too_many_streams_are_refused_and_told_when_to_come_back(start: Start) -> None:
     async with start(max_streams=1) as served, talking(served):
-        call = served.embedding.EmbedStream()
-        await call.write(Request(options={}))
-        failure = await refused(call.read())
+        # Refused before anything is sent: a write could come too late, and fail itself.
+        failure = await refused(served.embedding.EmbedStream().read())
         assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "max_streams" in failure.message
         assert int(failure.trailers["grpc-retry-pushback-ms"]) > 0

@@ -74,6 +74,7 @@ def test_a_killed_run_continues_to_the_same_bits(dropping: Path, data: Path, tmp
     assert steps == list(range(1, 31))
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_says_so(dropping: Path, data: Path, tmp_path: Path) -> None:
     command = train_command(dropping, data, tmp_path / "out", "--steps", "2000")
     code, said = kill_after(3, signal.SIGTERM, command, tmp_path / "out")

@@ -107,6 +107,7 @@ def test_offline_uses_the_cache_or_says_so(hub: Hub, child: Child) -> None:
     assert hub.requests == []
 
 
+@pytest.mark.slow
 def test_a_hub_that_is_down_leaves_the_cache(hub: Hub, child: Child) -> None:
     found = child.resolve()
     with socket.create_server(("127.0.0.1", 0)) as unused:

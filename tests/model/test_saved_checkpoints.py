@@ -212,7 +212,8 @@ print(sum(p.nbytes for p in model.parameters()))
 """
 
 
-@pytest.mark.parametrize("kind", ["SiglipModel", pytest.param("SiglipVisionModel", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["SiglipModel", "SiglipVisionModel"])
 def test_peak_memory_of_loading(tmp_path: Path, kind: str) -> None:
     """At most 1.15 times the weights; for a tower, its own weights."""
     width = {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8, "num_hidden_layers": 6}

@@ -79,6 +79,7 @@ async def test_a_second_signal_is_quick_and_others_get_the_work(
 
 
 @pytest.mark.fault(6)
+@pytest.mark.slow
 async def test_draining_ends_when_its_time_is_up(valkey: EmbeddedServer, checkpoint: Path) -> None:
     async with gateway_end(valkey.url, checkpoint) as gateway:
         with slow_worker("text", checkpoint, valkey.url, batch_s=60, drain_timeout_s=0.2) as stuck:
