@@ -22,7 +22,7 @@ async def connect_gateway(
     limits: GatewayLimits | None = None,
 ) -> GatewayEnd:
     """A gateway's end of all shards; some may be away. Raises BrokerUnavailable or UnsuitableServer."""
-    limits = _divided(limits or GatewayLimits(), settings.redis_shards)
+    limits = divided(limits or GatewayLimits(), settings.redis_shards)
     shards = [
         GatewayBroker(settings, tag=tag, fingerprint=fingerprint, towers=towers, limits=limits, shard=shard)
         for shard in range(settings.redis_shards)
@@ -50,7 +50,7 @@ def _may_pass(error: BaseException) -> TypeGuard[BrokerUnavailable]:
     return isinstance(error, BrokerUnavailable) and not isinstance(error.__cause__, HOPELESS)
 
 
-def _divided(limits: GatewayLimits, shards: int) -> GatewayLimits:
+def divided(limits: GatewayLimits, shards: int) -> GatewayLimits:
     """Each shard has its part of the gateway's memory, and of a server's, for all may be on one."""
     return replace(
         limits,

@@ -49,6 +49,7 @@ class DecodePool:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._line = Line[_Picture](turn_rows=1)
         self._begun = 0
+        self._closed = False
         # Of the calls in work, by caller; and what was measured.
         self._bytes_of: Counter[str] = Counter()
         self._seconds = self._decoded_bytes = self._pictures = 0.0
@@ -88,7 +89,10 @@ class DecodePool:
         return rows
 
     def close(self) -> None:
-        """What is in work is ended."""
+        """What waits is cancelled, what is in work is ended."""
+        self._closed = True
+        while picture := self._line.pop():
+            picture.done.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._on_close()
         self._threads.shutdown()
@@ -143,7 +147,8 @@ class DecodePool:
         self._pictures = self._pictures * _FORGETTING + 1
         if not picture.done.done():
             picture.done.set_result(row)
-        self._fill()
+        if not self._closed:
+            self._fill()
 
     def _timed(self, image: bytes) -> tuple[Row, float]:
         began_s = time.monotonic()

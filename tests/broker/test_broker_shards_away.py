@@ -21,7 +21,7 @@ from broker import (
     WorkerInfo,
     wire,
 )
-from broker.gateway_end import start_all
+from broker.gateway_end import divided, start_all
 from broker.keys import Keys
 from broker.sharded_gateway import ShardedGateway
 from broker.sharded_worker import ShardedWorker
@@ -51,6 +51,12 @@ def worker(embedded: EmbeddedServer, own_server: EmbeddedServer, tag: str) -> It
     end = ShardedWorker(shards)
     yield end
     end.close()
+
+
+def test_shards_divide_what_a_gateway_and_a_server_may_hold() -> None:
+    whole = GatewayLimits(max_in_flight_bytes=1000, queue_memory_share=0.5, queue_max_entries=7)
+    share = divided(whole, 4)
+    assert (share.max_in_flight_bytes, share.queue_memory_share, share.queue_max_entries) == (250, 0.125, 7)
 
 
 def add(server: EmbeddedServer, tag: str, shard: int, deadline_s: float) -> bytes:

@@ -54,6 +54,17 @@ async def test_slow_ones_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not bound._slow_of
 
 
+async def test_a_refusal_is_no_cancellation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever catches it can wait for other things in the same task."""
+    monkeypatch.setattr(arrivals, "PROMPT_S", 0.01)
+    bound, never = Arrivals(1), asyncio.Event()
+    bound.admit("other")
+    with pytest.raises(Overloaded), bound.one("a"):
+        await never.wait()
+    task = asyncio.current_task()
+    assert task and not task.cancelling()
+
+
 async def test_a_caller_that_holds_its_messages_back_is_refused_and_others_are_answered(
     start: Start, text_worker: FakeWorker
 ) -> None:

@@ -270,8 +270,20 @@ async def test_a_cancelled_picture_keeps_its_slot_until_it_is_decoded() -> None:
     assert pool._threads._work_queue.qsize() == 0 and not len(pool._line)
     decode.release.set()
     assert await pool.decode_all([b"last"]) == [b"last"]
+    await until(lambda: pool._begun == 0)
     pool.close()
     assert decode.begun == [b"0", b"last"]
+
+
+async def test_a_pool_that_closes_leaves_nobody_waiting() -> None:
+    decode = Decoder()
+    pool = DecodePool(decode, threads=1, on_close=decode.release.set)
+    calls = [asyncio.ensure_future(pool.decode_all([b"%d" % number])) for number in range(5)]
+    await until(lambda: decode.begun == [b"0"])
+    await asyncio.to_thread(lambda: None)
+    pool.close()
+    ended = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 10)
+    assert ended[0] == [b"0"] and all(isinstance(end, asyncio.CancelledError) for end in ended[2:])
 
 
 async def test_only_quick_pictures_are_handed_ahead() -> None:
