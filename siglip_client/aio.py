@@ -123,6 +123,7 @@ class AsyncClient:
         ordered: bool = False,
         normalize: bool = True,
         dtype: WireDtype = "f32",
+        fingerprint: str | None = None,
         timeout_s: float | None = None,
     ) -> AsyncIterator[StreamResult]:
         """See Client.embed_stream; `items` may be asynchronous, too. Others are iterated in a thread."""
@@ -133,6 +134,7 @@ class AsyncClient:
             ordered=ordered,
             retries=self._retries,
             connections=len(self._streams),
+            fingerprint=fingerprint,
         )
         patience = Patience(flow, self.timeout_s if timeout_s is None else timeout_s, self.address)
         stream = AsyncStream(flow, patience, self._streams, self._stream_metadata)

@@ -143,6 +143,7 @@ class Client:
         ordered: bool = False,
         normalize: bool = True,
         dtype: WireDtype = "f32",
+        fingerprint: str | None = None,
         timeout_s: float | None = None,
     ) -> Iterator[StreamResult]:
         """Vectors of any number of items, as they come: exactly one result for each.
@@ -151,6 +152,8 @@ class Client:
             taken as fast as results are; a generator runs in a thread of its own.
         ordered: results come in the order of the items, else as they finish.
         normalize, dtype: as in embed_texts.
+        fingerprint: of the model that must answer; else all come from the one that answers
+            first. Another one raises ModelChanged.
         timeout_s: longest time without any result; failures of the service that pass
             sooner are ridden out, and what was not answered is sent again.
 
@@ -164,6 +167,7 @@ class Client:
             ordered=ordered,
             retries=self._retries,
             connections=len(self._streams),
+            fingerprint=fingerprint,
         )
         patience = Patience(flow, self.timeout_s if timeout_s is None else timeout_s, self.address)
         return Stream(flow, patience, self._streams, self._stream_metadata).results(items)

@@ -10,6 +10,7 @@ SiglipError             the parent of all; code, reason, request_id
 ├── Unavailable         no gateway or no worker answers
 ├── DeadlineExceeded    no answer within timeout_s
 ├── InternalError       everything else: a fault of the service
+│   └── ModelChanged    another model is served than before; was, now
 └── ItemErrors          some items of the list failed; errors, result
 
 Arguments of the wrong type or shape raise TypeError or ValueError before
@@ -130,6 +131,14 @@ class InternalError(SiglipError):
     """A fault of the service."""
 
     code = StatusCode.INTERNAL
+
+
+class ModelChanged(InternalError):
+    """Vectors from now on are not comparable with those before; `was` and `now` are fingerprints."""
+
+    def __init__(self, was: str, now: str) -> None:
+        super().__init__(f"the served model changed from {was} to {now}")
+        self.was, self.now = was, now
 
 
 class ItemErrors(SiglipError):

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from siglip.v1 import embedding_pb2, types_pb2
 
 from siglip_client import vectors
-from siglip_client.errors import InternalError
+from siglip_client.errors import InternalError, ModelChanged
 from siglip_client.replies import item_error
 from siglip_client.stream_items import Entry, StreamResult
 from siglip_client.vectors import WIRE_DTYPES, WireDtype
@@ -67,6 +67,7 @@ class Flow:
         ordered: bool,
         retries: int,
         connections: int,
+        fingerprint: str | None,
     ) -> None:
         if dtype not in WIRE_DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(WIRE_DTYPES)}, not {dtype!r}")
@@ -76,6 +77,8 @@ class Flow:
         )
         self._ordered, self._retries = ordered, retries
         self._connections = connections
+        # Of the model whose vectors these are; None until the first stream says it.
+        self._fingerprint = fingerprint
         self.opened: embedding_pb2.StreamOpened | None = None
         self._waiting: deque[Entry] = deque()
         self._ready: deque[StreamResult] = deque()
@@ -167,8 +170,9 @@ class Flow:
         return self.accepted - self._taken - len(self._ready) - len(self._early)
 
     def _open(self, link: Link, opened: embedding_pb2.StreamOpened) -> None:
-        if self.opened is not None and self.opened.model.fingerprint != opened.model.fingerprint:
-            raise InternalError("the served model changed during the stream; send all items again")
+        self._fingerprint = self._fingerprint or opened.model.fingerprint
+        if opened.model.fingerprint != self._fingerprint:
+            raise ModelChanged(self._fingerprint, opened.model.fingerprint)
         if self.opened is None:
             self._progress_s = time.monotonic()
         link.opened = self.opened = opened

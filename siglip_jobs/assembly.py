@@ -67,11 +67,11 @@ class Assembly:
             if len(self._part) and time.monotonic() - self._began_s >= self._part_every_s:
                 self._flush()
 
-    def close(self, *, write: bool) -> None:
-        """write: also the part in hand; rows after the first that has no answer are left out."""
+    def close(self) -> None:
+        """Writes the part in hand; rows after the first that has no answer are left out."""
         try:
             with self._lock:
-                if write and len(self._part):
+                if len(self._part):
                     self._flush()
                 self._settle()
         finally:

@@ -11,10 +11,6 @@ class OutputError(JobError):
     """The output folder cannot be used or written."""
 
 
-class ServedModelChanged(JobError):
-    """Other vectors would come from now on than those written so far."""
-
-
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Why one item has no vector. `reason` is stable, for programs; `message` is for people."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from siglip_jobs import reading
 from siglip_jobs.assembly import Assembly, Place
 from siglip_jobs.conclusion import conclude
-from siglip_jobs.errors import JobError, OutputError, Problem, ServedModelChanged
+from siglip_jobs.errors import JobError, OutputError, Problem
 from siglip_jobs.manifest import Manifest
 from siglip_jobs.options import Options, Progress, Summary
 from siglip_jobs.output import Output
@@ -100,24 +100,20 @@ class Job:
             lambda part: output.add(part, layout),
             options.part_every_s,
         )
-        keep = True
         try:
             with self._ticking(assembly, progress), preparing(options, model) as prepare:
                 self._stream(self._items(pending, assembly, prepare), assembly, model)
-        except ServedModelChanged:
-            keep = False  # who knows which of them these are of
-            raise
         finally:
-            assembly.close(write=keep)
+            assembly.close()
 
     def _stream(self, items: "Iterator[StreamItem]", assembly: Assembly, model: "ModelDescription") -> None:
-        is_checked = False
         results = self._client.embed_stream(
-            items, dtype=self._options.dtype, timeout_s=self._options.patience_s
+            items,
+            dtype=self._options.dtype,
+            fingerprint=model.fingerprint,
+            timeout_s=self._options.patience_s,
         )
         for result in self._until_abandoned(results):
-            # One stream has one model. This one's may have changed since it was asked for.
-            is_checked = is_checked or self._check(model)
             assert isinstance(result.key, Place)
             if result.vector is not None:
                 assembly.answer(result.key, result.vector)
@@ -125,24 +121,15 @@ class Job:
                 assembly.answer(result.key, Problem(result.error.reason, result.error.message))
 
     def _until_abandoned(self, results: "Iterator[StreamResult]") -> "Iterator[StreamResult]":
-        from siglip_client import SiglipError
+        from siglip_client import ModelChanged, SiglipError
 
         try:
             yield from results
+        except ModelChanged as error:
+            raise JobError(f"{error.message}: serve what it was, or give another --out") from None
         except SiglipError:
             if not self._stopping.is_set():
                 raise
-
-    def _check(self, model: "ModelDescription") -> bool:
-        from siglip_client import SiglipError
-
-        try:
-            now = self._client.get_model().fingerprint
-        except SiglipError:  # the stream itself knows how to wait
-            return False
-        if now != model.fingerprint:
-            raise ServedModelChanged(f"the served model changed from {model.fingerprint} to {now}")
-        return True
 
     def _items(self, pending: Pending, assembly: Assembly, prepare: Prepare) -> "Iterator[StreamItem]":
         """Runs in the client's thread. What cannot be read is answered here."""

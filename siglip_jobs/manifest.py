@@ -68,7 +68,11 @@ class Manifest:
             if values["version"] != VERSION:
                 raise ValueError(f"its version is {values['version']!r}, and this program's is {VERSION}")
             parts = [PartEntry(**part) for part in values.pop("parts")]
-            return cls(**{name: values[name] for name in _FIELDS}, parts=parts)
+            for part in parts:
+                _check_part(part)
+            return cls(
+                **{name: _of_kind(name, values[name], kind) for name, kind in _KINDS.items()}, parts=parts
+            )
         except OSError as error:
             raise OutputError(f"cannot read {path}: {error.strerror}") from None
         except (ValueError, KeyError, TypeError) as error:
@@ -85,7 +89,25 @@ class Manifest:
             raise OutputError(f"{_changed(self.source, now.source)}: start again with another --out")
 
 
-_FIELDS = ("model", "embedding_dim", "dtype", "source", "options", "finished")
+_KINDS: dict[str, type] = {
+    "model": dict, "embedding_dim": int, "dtype": str, "source": dict, "options": dict, "finished": bool
+}  # fmt: skip
+
+
+def _of_kind(name: str, value: Any, kind: type) -> Any:
+    """Raises ValueError."""
+    if not isinstance(value, kind):
+        raise ValueError(f"its {name} is {value!r:.60}")
+    return value
+
+
+def _check_part(part: PartEntry) -> None:
+    """Raises ValueError. What is named is renamed later: it must be in this folder."""
+    for name, size in _of_kind("list of files", part.files, dict).items():
+        if Path(name).name != name or not isinstance(size, int):
+            raise ValueError(f"it names the file {name!r:.60} with {size!r:.60} bytes")
+    for name in ("rows", "failed", "end"):
+        _of_kind(f"number of {name}", getattr(part, name), int)
 
 
 def _differences(old: Manifest, new: Manifest) -> list[tuple[str, Any, Any]]:

@@ -120,12 +120,14 @@ class Sample:
         return as_text(self._fields().get(name))
 
     def text(self, name: str) -> Content:
+        if (member := self.members.get(name)) and (problem := _problem(member, MAX_FIELD_BYTES)):
+            return problem
         value = self.value(name)
         return Problem("TEXT_MISSING", f"the sample has no {name!r}") if value is None else Text(value)
 
-    def file(self, end: str) -> File:
+    def file(self, end: str) -> Content:
         member = self.members[end]
-        return File(str(self._tar.name), member.offset_data, member.size)
+        return _problem(member) or File(str(self._tar.name), member.offset_data, member.size)
 
     def _fields(self) -> dict[str, Any]:
         if self._json is None:
@@ -137,15 +139,27 @@ class Sample:
         return self._json
 
     def _read(self, end: str) -> bytes:
-        file = self._tar.extractfile(self.members[end])
+        member = self.members[end]
+        file = None if _problem(member) else self._tar.extractfile(member)
         return file.read(MAX_FIELD_BYTES) if file else b""
+
+
+def _problem(member: tarfile.TarInfo, max_bytes: int | None = None) -> Problem | None:
+    """Why its bytes cannot be had."""
+    if not member.isreg():
+        return Problem("LINK_NOT_READ", f"in the archive it is a link to {names.escape(member.linkname)}")
+    if member.issparse():
+        return Problem("SPARSE_NOT_READ", "in the archive it is a file with holes")
+    if max_bytes is not None and member.size > max_bytes:
+        return Problem("TEXT_TOO_LONG", f"it has {member.size} bytes, more than the limit, {max_bytes}")
+    return None
 
 
 def _samples(tar: tarfile.TarFile) -> Iterator[Sample]:
     sample: Sample | None = None
     while member := tar.next():
         tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all
-        if not member.isreg():
+        if not (member.isreg() or member.islnk() or member.issym()):
             continue
         folder, _, base = member.name.rpartition("/")
         key, _, end = base.partition(".")

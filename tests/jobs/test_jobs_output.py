@@ -16,7 +16,7 @@ import pytest
 from siglip_client import Client, StreamResult, Unavailable
 from siglip_jobs import atomic
 from siglip_jobs.choice import Choice
-from siglip_jobs.errors import JobError, OutputError, ServedModelChanged
+from siglip_jobs.errors import JobError, OutputError
 from siglip_jobs.lock import Lock
 from siglip_jobs.shards import Shard
 from tests.jobs.outputs import assert_same, embed, errors, files, rows
@@ -250,12 +250,28 @@ def test_a_folder_with_other_things_is_refused_and_left_alone(
         embed(texts, texts, client)
 
 
+def manifest_with(**changed: Any) -> str:
+    right = {
+        "format": "siglip-embeddings", "version": 1, "model": {}, "embedding_dim": 8, "dtype": "f32",
+        "source": {}, "options": {}, "finished": False, "parts": [],
+    }  # fmt: skip
+    return json.dumps(right | changed)
+
+
+def part_with(**changed: Any) -> dict[str, Any]:
+    return {"files": {}, "rows": 1, "failed": 0, "end": 1} | changed
+
+
 @pytest.mark.parametrize(
     ("manifest", "message"),
     [
         ("{", "is no manifest of a job"),
         ('{"format": "other"}', "its format is 'other'"),
         ('{"format": "siglip-embeddings", "version": 9}', "its version is 9, and this program's is 1"),
+        (manifest_with(model=[]), r"its model is \\[\\]"),
+        (manifest_with(parts=[part_with(rows="x")]), "its number of rows is 'x'"),
+        (manifest_with(parts=[part_with(files={"../a": 1})]), r"it names the file '\\.\\./a' with 1 bytes"),
+        (manifest_with(parts=[part_with(files=["a"])]), r"its list of files is \\['a'\\]"),
     ],
 )
 def test_a_manifest_of_something_else(
@@ -332,11 +348,8 @@ def test_vectors_of_another_model_are_not_written(
     texts: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = client.get_model()
-    described = [model, replace(model, fingerprint="other")]
-    monkeypatch.setattr(client, "get_model", lambda **_: described.pop(0))
-    with pytest.raises(
-        ServedModelChanged, match=f"the served model changed from {model.fingerprint} to other"
-    ):
+    monkeypatch.setattr(client, "get_model", lambda **_: replace(model, fingerprint="other"))
+    with pytest.raises(JobError, match=f"the served model changed from other to {model.fingerprint}: serve"):
         embed(texts, tmp_path / "out", client)
     assert not (tmp_path / "out").exists()
 

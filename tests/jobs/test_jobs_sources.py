@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,32 @@ def test_shards_of_samples(tmp_path: Path) -> None:
         "s-1.tar/004": Problem("IMAGE_MISSING", "the sample has no image, only txt"),
     }
     assert [row.columns for row in source.rows()][1:] == [("no 2", "2"), ("no 1", "1"), (None, None)]
+
+
+def test_links_and_holes_in_a_tar_are_items_that_failed(tmp_path: Path) -> None:
+    path = tar(tmp_path / "x.tar", {"a.png": b"a"})
+    with tarfile.open(path, "a") as file:
+        links = {"b.png": tarfile.LNKTYPE, "c.png": tarfile.SYMTYPE, "d.txt": tarfile.SYMTYPE}
+        for name, kind in links.items():
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, "a.png"
+            file.addfile(link)
+    (tmp_path / "e.png").write_bytes(b"e")
+    os.truncate(tmp_path / "e.png", 1 << 20)
+    holes = tmp_path / "y.tar"
+    subprocess.run(["tar", "-cSf", holes, "--hole-detection=raw", "-C", tmp_path, "e.png"], check=True)
+    found = contents(open_source(f"{tmp_path}/*.tar"))
+    reasons = {name: getattr(content, "reason", content) for name, content in found.items()}
+    assert reasons == {
+        "x.tar/a": b"a",
+        "x.tar/b": "LINK_NOT_READ",
+        "x.tar/c": "LINK_NOT_READ",
+        "x.tar/d": "IMAGE_MISSING",
+        "y.tar/e": "SPARSE_NOT_READ",
+    }
+    assert open_source(str(path), Choice(columns=("png",))).column_types == {"png": None}
+    captions = [row.columns for row in open_source(str(path), Choice(columns=("png",))).rows()]
+    assert captions[:2] == [("a",), ("",)]
 
 
 def test_several_images_of_a_sample_are_items_each(tmp_path: Path) -> None:
