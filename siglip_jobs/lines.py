@@ -5,8 +5,8 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator
+from typing import IO, Any, AnyStr, BinaryIO
 
 from siglip_jobs import names
 from siglip_jobs.errors import JobError, Problem
@@ -15,6 +15,9 @@ from siglip_jobs.rows import File, Row, Text
 LOOKED_AT_LINES = 100
 """Of a JSON Lines file, for the names of its columns."""
 MAX_FIELD_CHARACTERS = 64 << 20
+"""Of CSV; and of a whole line of JSON, which may hold an image in base64."""
+MAX_LINE_BYTES = 1 << 20
+"""Of standard input: a text or a path."""
 READ = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
 
 
@@ -75,8 +78,11 @@ class JsonLines(_Untyped):
 
     def values(self, path: str, columns: list[str]) -> Iterator[dict[str, Any] | Problem]:
         with open(path, **READ) as file:  # type: ignore[call-overload]  # noqa: PTH123
-            for number, line in enumerate(file, 1):
-                if line.strip():
+            for number, (line, is_whole) in enumerate(_lines(file, MAX_FIELD_CHARACTERS), 1):
+                if not is_whole:
+                    message = f"line {number} has more than {MAX_FIELD_CHARACTERS} characters"
+                    yield Problem("ROW_UNREADABLE", message)
+                elif line.strip():
                     yield _object(line, number)
 
     def _looked_at(self, path: str) -> dict[str, Any]:
@@ -106,8 +112,11 @@ class StandardInput:
 
     def rows(self, after: int = 0) -> Iterator[Row]:
         digest = hashlib.sha256()
-        for position, line in enumerate(self._stream):
-            digest.update(line)
+        for position, (line, is_whole) in enumerate(_lines(self._stream, MAX_LINE_BYTES, digest.update)):
+            if not is_whole:
+                problem = Problem("LINE_TOO_LONG", f"it has more bytes than the limit, {MAX_LINE_BYTES}")
+                yield Row(str(position), problem, position=position, check=digest.digest())
+                continue
             text = (
                 line.removeprefix(b"\xef\xbb\xbf" if position == 0 else b"")
                 .removesuffix(b"\n")
@@ -128,6 +137,26 @@ class StandardInput:
             return Row(str(position), Text(line), position=position, check=check)
         content = File(line) if line else Problem("PATH_MISSING", "the line is empty")
         return Row(names.escape(line), content, position=position, check=check)
+
+
+def _lines(
+    file: IO[AnyStr], most: int, read: Callable[[AnyStr], object] = lambda piece: None
+) -> Iterator[tuple[AnyStr, bool]]:
+    """Each line, and whether it is whole: of one that is longer than `most` the rest is left out.
+
+    `read` is told all that comes.
+    """
+    while line := file.readline(most):
+        read(line)
+        whole = len(line) < most or _ends(line)
+        yield line, whole
+        while not whole and (rest := file.readline(most)):
+            read(rest)
+            whole = _ends(rest)
+
+
+def _ends(line: str | bytes) -> bool:
+    return line[-1:] in (b"\n", "\n", "\r")  # bytes are cut at line feeds alone
 
 
 def _object(line: str, number: int) -> dict[str, Any] | Problem:

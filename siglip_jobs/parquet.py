@@ -7,6 +7,9 @@ from typing import Any
 from siglip_jobs.errors import JobError
 
 ROWS_AT_ONCE = 64
+BYTES_AT_ONCE = 16 << 20
+"""By the average row of a group, fewer rows are taken at once than that; at least one."""
+BUFFER_BYTES = 1 << 20
 
 
 class Parquet:
@@ -33,7 +36,9 @@ class Parquet:
 
     def values(self, path: str, columns: list[str]) -> Iterator[dict[str, Any]]:
         try:
-            with self._arrow.parquet.ParquetFile(path) as file:
+            # Page by page, not all of a group, which may be the whole file. (Writers put up to a thousand
+            # rows into a page, which has to be held.)
+            with self._arrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER_BYTES) as file:
                 for group in range(file.num_row_groups):
                     yield from _rows(file, group, columns)
         except self._arrow.ArrowException as error:
@@ -54,7 +59,10 @@ class Parquet:
 
 
 def _rows(file: Any, group: int, columns: list[str]) -> Iterator[dict[str, Any]]:
-    for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns):
+    about = file.metadata.row_group(group)
+    fitting = BYTES_AT_ONCE * about.num_rows // max(1, about.total_byte_size)
+    rows = max(1, min(ROWS_AT_ONCE, fitting))
+    for batch in file.iter_batches(rows, row_groups=[group], columns=columns):
         yield from batch.to_pylist()
 
 

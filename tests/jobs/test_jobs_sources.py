@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from siglip_jobs import files, names
+from siglip_jobs import files, lines, names, parquet
 from siglip_jobs.choice import Choice
 from siglip_jobs.errors import JobError, Problem
 from siglip_jobs.rows import Content, Encoded, loaded
@@ -326,6 +326,44 @@ def test_several_tables_must_agree(tmp_path: Path) -> None:
     assert contents(open_source(str(tmp_path))) == {"a.parquet:0": "a", "b.parquet:0": "b"}
     with pytest.raises(JobError, match="has string in column 'n', and the first file has int64"):
         open_source(str(tmp_path), Choice(columns=("n",)))
+
+
+@pytest.mark.parametrize("length", [9, 10, 11, 20, 25])
+def test_lines_that_never_end_are_one_item(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    """Of ten bytes here, with the end of the line."""
+    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 10)
+    held = b"one\n" + b"x" * (length - 1) + b"\ntwo\n" + b"y" * length
+    first, second, third, fourth = contents(open_source("-", stdin=io.BytesIO(held))).values()
+    assert (first, third) == ("one", "two")
+    assert (second == "x" * (length - 1)) == (length <= 10)
+    assert length <= 10 or second.reason == "LINE_TOO_LONG"
+    assert (fourth == "y" * length) == (length < 10)
+    monkeypatch.setattr(lines, "MAX_FIELD_CHARACTERS", 30)
+    objects = [json.dumps({"text": "a" * size}) for size in (3, 50, 4)]
+    (tmp_path / "a.jsonl").write_text("\n".join(objects))
+    found = [row.content for row in open_source(str(tmp_path / "a.jsonl")).rows()]
+    assert [read(found[0]), read(found[2])] == ["aaa", "aaaa"]
+    assert isinstance(found[1], Problem) and found[1].message == "line 2 has more than 30 characters"
+
+
+def test_large_rows_of_parquet_are_taken_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "BYTES_AT_ONCE", 1000)
+    rows = [bytes([number]) * 900 for number in range(20)]
+    pq.write_table(
+        pa.table({"image": rows}), tmp_path / "a.parquet", use_dictionary=False, compression="none"
+    )
+    taken = parquet.Parquet().values(str(tmp_path / "a.parquet"), ["image"])
+    assert [row["image"] for row in taken] == rows
+    with pq.ParquetFile(tmp_path / "a.parquet") as file:
+        sizes: list[int] = []
+        batches = file.iter_batches
+        monkeypatch.setattr(
+            file, "iter_batches", lambda size, **kept: sizes.append(size) or batches(size, **kept)
+        )
+        assert len(list(parquet._rows(file, 0, ["image"]))) == 20
+    assert sizes == [1]
 
 
 def test_standard_input() -> None:
