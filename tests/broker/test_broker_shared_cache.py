@@ -77,6 +77,7 @@ async def test_one_writes_and_another_reads(own_server: EmbeddedServer, cache_of
         assert found[key(number)].numerics == "cpu/float32/sdpa"
     with looking(own_server.url) as connection:
         assert 0 < connection.pttl(connection.randomkey()) <= 60_000  # type: ignore[arg-type]
+        connection.flushall()
 
 
 @pytest.mark.usefixtures("patient")
