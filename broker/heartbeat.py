@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import redis
 from redis.exceptions import RedisError
@@ -59,7 +60,7 @@ class Heartbeat:
         self._on_hang: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._run, name="broker-heartbeat", daemon=True)
 
-    def start(self, on_hang: Callable[[], None] | None = None) -> None:
+    def start(self, on_hang: Callable[[], None] | None = None, max_batch_rows: int = 0) -> None:
         """The first beat happens before this returns, when Redis is there.
 
         `on_hang` is called, from the thread, when the lease has ended for lack of progress and after as long
@@ -67,6 +68,7 @@ class Heartbeat:
         """
         self._on_hang = on_hang or self._on_hang
         if not self._thread.is_alive() and not self._stop.is_set():
+            self._info = replace(self._info, max_batch_rows=max_batch_rows)
             self._try_beat()
             self._thread.start()
 

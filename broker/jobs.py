@@ -79,6 +79,8 @@ class WorkerInfo:
     model: str = ""
     host: str = ""
     pid: int = 0
+    max_batch_rows: int = 0
+    """What it computes at once; 0: not known yet."""
 
     @property
     def numerics(self) -> str:

@@ -63,10 +63,10 @@ class ShardedWorker:
         """The same in all shards."""
         return self._lanes[0].broker.info
 
-    def start_heartbeat(self, on_hang: Callable[[], None] | None = None) -> None:
-        """Announces the worker in all shards; `on_hang` as in `WorkerBroker`."""
+    def start_heartbeat(self, on_hang: Callable[[], None] | None = None, max_batch_rows: int = 0) -> None:
+        """Announces the worker in all shards; as in `WorkerBroker`."""
         for lane in self._lanes:
-            lane.broker.start_heartbeat(on_hang)
+            lane.broker.start_heartbeat(on_hang, max_batch_rows)
 
     def take(self, max_rows: int, block_s: float) -> list[Job]:
         """As `WorkerBroker.take`; the jobs may come from several shards."""

@@ -209,6 +209,7 @@ def unpack_lease(data: bytes) -> tuple[WorkerInfo, Work] | None:
         lease.model,
         lease.host,
         lease.pid,
+        lease.max_batch_rows,
     )
     work = lease.work
     return info, Work(work.rows, work.batches, work.compute_us, work.entries, work.wait_us)

@@ -68,12 +68,13 @@ class WorkerBroker:
         )  # fmt: skip
         self._heartbeat = Heartbeat(beating, keys, info, self._hand, self._clock, self._counts, timing)
 
-    def start_heartbeat(self, on_hang: Callable[[], None] | None = None) -> None:
+    def start_heartbeat(self, on_hang: Callable[[], None] | None = None, max_batch_rows: int = 0) -> None:
         """Announces the worker: it is ready for work. `take` does this too.
 
         `on_hang` is called from another thread when the device loop hangs: others have its work by then.
+        Gateways send no entries of more than `max_batch_rows`; 0: of any size.
         """
-        self._heartbeat.start(on_hang)
+        self._heartbeat.start(on_hang, max_batch_rows)
 
     def take(self, max_rows: int, block_s: float) -> list[Job]:
         """Jobs of at most `max_rows` rows together, or one larger job; none after `block_s` or draining.

@@ -1,6 +1,7 @@
 """Starts, serves and stops the gateway: everything is put together here, and taken apart again."""
 
 import asyncio
+import gc
 import logging
 import signal
 import time
@@ -122,6 +123,9 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     gateway = await start(settings, probe_socket)
+    # What is here now stays: the collector need not go through it again while callers wait.
+    gc.collect()
+    gc.freeze()
     if on_listening:
         on_listening(gateway.port)
     model = gateway.parts.model

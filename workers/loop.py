@@ -45,7 +45,9 @@ class Loop:
 
     def start(self) -> None:
         """From now on the worker is announced, and takes."""
-        self._broker.start_heartbeat(lambda: self._on_end(DeviceHangs("the device makes no progress")))
+        self._broker.start_heartbeat(
+            lambda: self._on_end(DeviceHangs("the device makes no progress")), self._computer.max_rows
+        )
         for work in (self._take, self._compute):
             # Daemons, because a hung device must not keep the process from ending.
             threading.Thread(target=self._guard, args=(work,), name=work.__name__[1:], daemon=True).start()

@@ -1,5 +1,6 @@
 """Starts a worker: settings in, exit status out."""
 
+import gc
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from workers.device import Compute, apply_threads, choose
 from workers.errors import SetupError
 from workers.metrics import Metrics, StateCollector
 from workers.serve import serve
+from workers.turns import turn
 from workers.verify import verify
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ def run(settings: WorkerSettings) -> int:
     broker = connect(
         settings, folder, device=str(compute.device), dtype=compute.dtype_name, attention=compute.attention
     )
-    tower, max_rows = load(settings, folder, compute)
+    with turn():
+        tower, max_rows = load(settings, folder, compute)
     verify(folder, settings.tower, tower, compute.dtype_name)
     log.info(
         "%s tower on %s, %s, %s attention, %d threads, at most %d rows a batch",
@@ -56,6 +59,9 @@ def run(settings: WorkerSettings) -> int:
     registry.register(StateCollector(broker, compute.device))
     with _page(settings, registry), _sent(spans):
         computer = Computer(tower, max_rows, broker.progress)
+        # What is here now stays: the collector need not go through it again while callers wait.
+        gc.collect()
+        gc.freeze()
         return serve(broker, computer, Metrics(registry), settings.drain_timeout_s, spans)
 
 

@@ -51,6 +51,21 @@ async def test_twenty_images_are_three_entries_shared_by_two_workers(
     assert one.jobs and other.jobs
 
 
+async def test_no_entry_is_larger_than_the_smallest_batch_of_live_workers(
+    embedded: EmbeddedServer, tag: str, connect: Connect
+) -> None:
+    gateway = await connect(embedded)
+    rows = [text_row(number) for number in range(10)]
+    with (
+        QueueWorker(embedded.url, tag, max_batch_rows=4) as one,
+        QueueWorker(embedded.url, tag, max_batch_rows=32) as other,
+    ):
+        await until_workers(gateway, 2)
+        answer = await gateway.embed("text", rows, (16,), "int32", deadline_s=20)
+    assert answer.rows == [Row(*vector_of(row)) for row in rows]
+    assert sorted(job.rows for job in [*one.jobs, *other.jobs]) == [2, 4, 4]
+
+
 async def test_rows_of_both_towers_and_classes_do_not_meet(
     embedded: EmbeddedServer, tag: str, connect: Connect
 ) -> None:

@@ -81,6 +81,7 @@ class QueueWorker:
         worker_id: str | None = None,
         timing: WorkerTiming = QUICK,
         max_rows: int | None = None,
+        max_batch_rows: int = 0,
         tls: Mapping[str, str] | None = None,
         on_jobs: Callable[[list[Job]], None] = lambda jobs: None,
     ) -> None:
@@ -95,12 +96,14 @@ class QueueWorker:
         )
         self.jobs: list[Job] = []
         self._max_rows = max_rows or MAX_ROWS[tower]
+        self._max_batch_rows = max_batch_rows
         self._on_jobs = on_jobs
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self.run, daemon=True)
 
     def run(self) -> None:
         """Until `stop`."""
+        self.broker.start_heartbeat(max_batch_rows=self._max_batch_rows)
         while not self._stopping.is_set():
             jobs = self.broker.take(self._max_rows, 0.1)
             self._on_jobs(jobs)

@@ -32,6 +32,17 @@ class TimedTower:
         return self.now_s
 
 
+@dataclass
+class Disturbed(TimedTower):
+    """Something else has the machine while batches of `disturbed_rows` are measured."""
+
+    disturbed_rows: int = 0
+
+    def run(self, rows: Rows) -> Vectors:
+        self.now_s += self.fixed_s * (len(rows) == self.disturbed_rows)
+        return super().run(rows)
+
+
 def rows_for(tower: TimedTower) -> int:
     return calibrate(tower, tower.clock)
 
@@ -66,3 +77,8 @@ def test_there_is_an_upper_limit() -> None:
     tower = TimedTower(fixed_s=0.1, row_s=0.0)
     assert rows_for(tower) == MAX_BATCH_ROWS
     assert max(tower.runs) == MAX_BATCH_ROWS
+
+
+def test_one_disturbed_size_does_not_end_the_search() -> None:
+    tower = Disturbed(fixed_s=0.1, row_s=0.0, disturbed_rows=2)
+    assert rows_for(tower) == MAX_BATCH_ROWS

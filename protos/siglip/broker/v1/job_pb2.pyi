@@ -73,7 +73,7 @@ class ReplyBatch(_message.Message):
     def __init__(self, replies: _Optional[_Iterable[_Union[JobReply, _Mapping]]] = ...) -> None: ...
 
 class WorkerLease(_message.Message):
-    __slots__ = ("worker_id", "tower", "device", "dtype", "attention", "fingerprint", "model", "host", "pid", "work")
+    __slots__ = ("worker_id", "tower", "device", "dtype", "attention", "fingerprint", "model", "host", "pid", "work", "max_batch_rows")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     TOWER_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
@@ -84,6 +84,7 @@ class WorkerLease(_message.Message):
     HOST_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     WORK_FIELD_NUMBER: _ClassVar[int]
+    MAX_BATCH_ROWS_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     tower: str
     device: str
@@ -94,7 +95,8 @@ class WorkerLease(_message.Message):
     host: str
     pid: int
     work: WorkerWork
-    def __init__(self, worker_id: _Optional[str] = ..., tower: _Optional[str] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., attention: _Optional[str] = ..., fingerprint: _Optional[str] = ..., model: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., work: _Optional[_Union[WorkerWork, _Mapping]] = ...) -> None: ...
+    max_batch_rows: int
+    def __init__(self, worker_id: _Optional[str] = ..., tower: _Optional[str] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., attention: _Optional[str] = ..., fingerprint: _Optional[str] = ..., model: _Optional[str] = ..., host: _Optional[str] = ..., pid: _Optional[int] = ..., work: _Optional[_Union[WorkerWork, _Mapping]] = ..., max_batch_rows: _Optional[int] = ...) -> None: ...
 
 class WorkerWork(_message.Message):
     __slots__ = ("rows", "batches", "compute_us", "entries", "wait_us")
