@@ -96,11 +96,18 @@ class Run:
 
 
 @pytest.mark.parametrize("decode", ["gateway", "client"])
-def test_client_worker_and_gateway_are_killed(
+def test_client_and_every_part_of_the_service_are_killed(
     service: Service, pictures: Path, whole: Path, tmp_path: Path, decode: str
 ) -> None:
     with closing(Run(service, pictures, tmp_path / "out", "--decode", decode)) as run:
-        for victim in ("client", "--tower vision", "client", "siglip_cli gateway", "client"):
+        for victim in (
+            "client",
+            "--tower vision",
+            "client",
+            "siglip_cli gateway",
+            "valkey-server unixsocket:",
+            "client",
+        ):
             run.wait_for_parts(3)
             assert run.process.poll() is None, "it ended before all were killed"
             if victim == "client":
