@@ -66,6 +66,8 @@ class Held:
     # Entries of each tower.
     answered: Counter[str] = field(default_factory=Counter)
     workers: dict[Tower, list[WorkerInfo]] = field(default_factory=dict)
+    # Since when there have been some, without a pause.
+    served_since_s: dict[Tower, float] = field(default_factory=dict)
     stats: Counter[str] = field(default_factory=Counter)
     # Set when the sender may have something to do.
     to_send: asyncio.Event = field(default_factory=asyncio.Event)
@@ -112,13 +114,23 @@ class Held:
         self.last_queue_us[entry.stream] = reply.queue_us
         self.answered[entry.tower] += 1
         if entry.ahead:
-            self.pace[entry.stream].observe(entry.ahead, time.monotonic() - entry.confirmed_s)
+            self.pace[entry.stream].observe(entry.ahead, self._in_line_s(entry))
         entry.answer.set_result(reply)
 
     def gave_up(self, entry: Waiting) -> None:
         """It was sent, and nobody waits for its answer any more: with live workers, that tells their pace."""
         if entry.ahead and not entry.resent and self.outage is None and self.workers.get(entry.tower):
-            self.pace[entry.stream].observe_unanswered(entry.ahead, time.monotonic() - entry.confirmed_s)
+            self.pace[entry.stream].observe_unanswered(entry.ahead, self._in_line_s(entry))
+
+    def _in_line_s(self, entry: Waiting) -> float:
+        """What it waited for work before it, not for a first worker: that tells nothing of later entries."""
+        return time.monotonic() - max(entry.confirmed_s, self.served_since_s.get(entry.tower, 0.0))
+
+    def found(self, tower: Tower, workers: list[WorkerInfo]) -> None:
+        """These are alive now."""
+        if workers and not self.workers.get(tower):
+            self.served_since_s[tower] = time.monotonic()
+        self.workers[tower] = workers
 
     def fail(self, entries: list[Waiting], make_error: Callable[[], BrokerError]) -> None:
         """Ends the waiting for these entries; each gets an error of its own, raised in its own place."""

@@ -213,7 +213,7 @@ class Monitor:
 
     async def _look_for_workers(self) -> None:
         for tower, workers in zip(self._towers, await self._live_workers(), strict=True):
-            self._held.workers[tower] = workers
+            self._held.found(tower, workers)
             if workers:
                 self._last_alive_s[tower] = time.monotonic()
             elif (absent_s := self.absent_s(tower)) is not None:

@@ -362,3 +362,17 @@ async def test_urgent_work_goes_first_and_the_rest_is_not_starved(
     early = classes[:160]
     assert 32 <= early.count("batch") <= 60  # a fourth, and what the very first read took of both
     assert classes.count("batch") == 121
+
+
+async def test_the_wait_for_a_first_worker_is_not_taken_for_a_slow_queue(
+    embedded: EmbeddedServer, tag: str, connect: Connect
+) -> None:
+    gateway = await connect(embedded)
+    patient = embed(gateway)
+    # The time of this call passes without a worker.
+    with pytest.raises(DeadlineExceeded):
+        await embed(gateway, deadline_s=1.0)
+    with QueueWorker(embedded.url, tag):
+        await patient
+        stream = Keys(tag).requests("text", "interactive")
+        assert gateway._held.pace[stream].wait_s(1) < 1.0
