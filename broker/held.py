@@ -113,7 +113,7 @@ class Held:
         self.depth[entry.stream] = max(0, self.depth[entry.stream] - 1)
         self.last_queue_us[entry.stream] = reply.queue_us
         self.answered[entry.tower] += 1
-        if entry.ahead:
+        if entry.ahead and self.workers.get(entry.tower):
             self.pace[entry.stream].observe(entry.ahead, self._in_line_s(entry))
         entry.answer.set_result(reply)
 
