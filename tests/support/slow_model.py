@@ -108,6 +108,7 @@ def slow_worker(
     breaks_after_rows: int = 0,
     traces_endpoint: str | None = None,
     breaks_to_nan: bool = False,
+    shards: int = 1,
     log: int | IO[bytes] = subprocess.DEVNULL,
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """A worker process with this tower in place of the checkpoint's; killed at the end if it still runs.
@@ -124,6 +125,8 @@ def slow_worker(
         "drain-timeout-s": drain_timeout_s,
         "breaks-after-rows": breaks_after_rows,
     }
+    if shards > 1:
+        options |= {"redis-cluster": "on", "redis-shards": shards}
     if traces_endpoint:
         options["traces-endpoint"] = traces_endpoint
     arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
@@ -148,6 +151,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--row-s", type=float, default=0.0)
     parser.add_argument("--breaks-after-rows", type=int, default=0)
     parser.add_argument("--traces-endpoint")
+    parser.add_argument("--redis-cluster", choices=("off", "on"), default="off")
+    parser.add_argument("--redis-shards", type=int, default=1)
     parser.add_argument("--breaks-to-nan", action="store_true")
     given = vars(parser.parse_args(arguments))
     manner = {name: given.pop(name) for name in ("batch_s", "row_s", "breaks_after_rows", "breaks_to_nan")}
