@@ -1,8 +1,8 @@
 """How many replicas a KEDA ScaledObject with one stream-length trigger wants.
 
 From zero to one and back KEDA decides itself (`pollingInterval`, `cooldownPeriod`). From one on it makes a
-HorizontalPodAutoscaler with an external metric of type AverageValue: ceil(entries / target), left as it is within
-a tolerance of a tenth, and lowered only to the highest that was wanted in the last minutes.
+HorizontalPodAutoscaler with an external metric of type AverageValue: ceil(entries / target), left as it is
+within a tolerance of a tenth, and lowered only to the highest that was wanted in the last minutes.
 """
 
 import math
