@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export SIGLIP_MODEL ?= checkpoints/shapes
 
-.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench bench-peers bench-latency bench-memory bench-model bench-loss bench-overload bench-scaling bench-autoscaling dashboard fuzz faults chaos lock audit clean
+.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench bench-peers bench-latency bench-memory bench-model bench-loss bench-overload bench-scaling bench-autoscaling capacity dashboard fuzz faults chaos lock audit clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 16
@@ -121,6 +121,9 @@ bench-scaling: $(VENV)/.installed-dev  ## Throughput over workers, gateways and 
 
 bench-autoscaling: $(VENV)/.installed-dev  ## Workers by the length of the queue, simulated and real: docs/benchmarks/autoscaling.md
 	@env -u SIGLIP_MODEL $(BIN)/python -m benchmarks.autoscaling
+
+capacity: $(VENV)/.installed-dev  ## What one image costs, and how much a rate of them needs: docs/capacity.md
+	@env -u SIGLIP_MODEL $(BIN)/python -m benchmarks.capacity
 
 dashboard: $(VENV)/.installed-dev  ## The Grafana dashboard's panels from a real Prometheus, as docs/dashboard.png
 	@$(BIN)/python -m benchmarks.dashboard
