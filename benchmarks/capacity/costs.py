@@ -1,4 +1,4 @@
-"""What one image of a stream costs gateway, decoding and queue: the service with a model that costs little."""
+"""What one image of a stream costs gateway, decoding and queue, in the service with a tiny model."""
 
 import asyncio
 import tempfile

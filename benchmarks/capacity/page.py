@@ -31,13 +31,21 @@ def _row(found: Need) -> str:
 
 def _page(costs: Costs) -> str:
     rows = "\n".join(_row(need(costs, rate)) for rate in RATES)
-    worker_heads = " | ".join(f"workers of {each:,}/s" for each in WORKER_RATES)
+    heads = [
+        "images/s",
+        "gateway cores",
+        f"gateways of {GATEWAY_CORES} cores",
+        "shards",
+        "JPEG Gbit/s",
+        "queue Gbit/s",
+        *(f"workers of {each:,}/s" for each in WORKER_RATES),
+    ]
     first = need(costs, 1_000)
     return f"""# How much of each
 
 Made by `make capacity` from what one image costs here. Figures are of JPEG files of 640x480 pixels and
-{costs.jpeg_bytes / 1000:.0f} KB, a checkpoint of 224 pixels, and streams; run it on your machine, with your sizes
-in mind: decoding is most of it, and grows with the pixels of a file.
+{costs.jpeg_bytes / 1000:.0f} KB, a checkpoint of 224 pixels, and streams; run it on your machine. Decoding is
+most of it, and grows with the pixels of a file.
 
 ```text
 {machine.describe()}
@@ -49,8 +57,8 @@ in mind: decoding is most of it, and grows with the pixels of a file.
 | its decoding processes | {costs.decoding_us:,.0f} µs |
 | the queue's server, {PIXEL_BYTES:,} bytes in and out | {costs.queue_us:,.0f} µs |
 
-| images/s | gateway cores | gateways of {GATEWAY_CORES} cores | shards | JPEG Gbit/s | queue Gbit/s | {worker_heads} |
-| --- | --- | --- | --- | --- | --- | {" | ".join("---" for _ in WORKER_RATES)} |
+| {" | ".join(heads)} |
+|{" --- |" * len(heads)}
 {rows}
 
 ## The arithmetic
@@ -65,16 +73,16 @@ Nothing is planned to be busy for more than {BUSY:.0%} of the time.
 - **Shards** (`--redis-shards`, on the nodes of a cluster; a server has one thread for commands) = images/s x
   {costs.queue_us:,.0f} µs / {BUSY:g}. The setting allows 8: above that, run several deployments beside each
   other, each with its own queue, and let clients or Envoy spread calls over them.
-- **Network of the queue** = images/s x {PIXEL_BYTES:,} bytes x 2: each image goes into the queue and comes out.
-  At 10,000 images/s that is more than a link of 10 Gbit/s: put shards on several hosts, or gateways and workers
-  on the hosts of their shard.
+- **Network of the queue** = images/s x {PIXEL_BYTES:,} bytes x 2: each image goes into the queue and comes
+  out. At 10,000 images/s that is more than a link of 10 Gbit/s: put shards on several hosts, or gateways and
+  workers on the hosts of their shard.
 - **Workers** = images/s / images/s of one / {BUSY:g}. What one does `siglip top` and the metric of rows show
   under load; [the benchmark](benchmarks/report.md) has it for CPUs here, and no GPU has been measured.
 - **Memory of the queue** holds what waits, not what was computed: at most `--queue-max-entries` entries of 8
   images a tower and class, {512 * 8 * PIXEL_BYTES / 2**20:,.0f} MiB with the default of 512.
 
-Texts cost the queue {64 * 4} bytes each and gateways well below a tenth of an image: with texts the workers are
-all that counts.
+Texts cost the queue {64 * 4} bytes each and gateways well below a tenth of an image: with texts the workers
+are all that counts.
 
 These are sums of parts. [Scaling](benchmarks/scaling.md) shows how far real processes add up.
 """
