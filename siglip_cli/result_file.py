@@ -21,6 +21,8 @@ Columns = dict[str, type]
 
 ENDS = (".jsonl", ".csv", ".parquet")
 ROWS_AT_A_TIME = 8192
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula, which may be one of a stranger."""
 
 
 class Sink(Protocol):
@@ -103,7 +105,7 @@ class _Csv:
         self._text.detach()
 
     def write(self, **line: Any) -> None:
-        self._writer.writerows(_rows(line))
+        self._writer.writerows(map(_shown, _rows(line)))
 
 
 class _Parquet:
@@ -129,6 +131,14 @@ class _Parquet:
     def _flush(self) -> None:
         self._writer.write_table(self._arrow.Table.from_pylist(self._rows, self._schema))
         self._rows.clear()
+
+
+def _shown(row: Fields) -> Fields:
+    """With an apostrophe before texts that would be formulas."""
+    return {
+        name: f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+        for name, value in row.items()
+    }
 
 
 def _rows(line: Fields) -> Iterator[Fields]:
