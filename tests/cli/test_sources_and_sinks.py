@@ -225,3 +225,23 @@ def test_stray_bytes_and_lines_in_names(tmp_path: Path, end: str) -> None:
             assert (row["image"], row["label"]) == (name, "x\ny")
         case _:
             assert pq.read_table(out)["image"].to_pylist() == [name]
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r"])
+def test_no_cell_of_csv_is_a_formula(tmp_path: Path, begin: str) -> None:
+    name = f"{begin}HYPERLINK(1)"
+    for end in (".csv", ".jsonl"):
+        with result_file(tmp_path / f"found{end}", False, COLUMNS) as sink:
+            assert sink
+            sink.write(image=name, labels=[{"label": "a-b", "probability": -0.5}], error=None)
+    with (tmp_path / "found.csv").open(encoding="utf-8", newline="") as file:
+        [row] = csv.DictReader(file)
+    assert (row["image"], row["label"], row["probability"]) == (f"'{name}", "a-b", "-0.5")
+    assert json.loads((tmp_path / "found.jsonl").read_text())["image"] == name
+
+
+def test_its_own_result_is_not_read(tmp_path: Path, table: Path) -> None:
+    with pytest.raises(JobError, match="--out .*found.csv is in .*, whose files are read"):
+        list(find([str(tmp_path)], Reading(out=tmp_path / "found.csv")))
+    with pytest.raises(JobError, match="which --out .*images.parquet writes"):
+        list(find([str(table)], Reading(out=table)))
