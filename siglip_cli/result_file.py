@@ -95,7 +95,8 @@ class _JsonLines:
 class _Csv:
     def __init__(self, file: BinaryIO, columns: Columns) -> None:
         self._text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
-        self._writer = csv.DictWriter(self._text, columns, lineterminator="\n")
+        # A carriage return in a name would end its row, if it had no quotes.
+        self._writer = csv.DictWriter(self._text, columns, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
 
     def __enter__(self) -> Self:
         self._writer.writeheader()

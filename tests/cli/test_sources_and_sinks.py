@@ -241,7 +241,7 @@ def test_no_cell_of_csv_is_a_formula(tmp_path: Path, begin: str) -> None:
 
 
 def test_its_own_result_is_not_read(tmp_path: Path, table: Path) -> None:
-    with pytest.raises(JobError, match="--out .*found.csv is in .*, whose files are read"):
+    with pytest.raises(JobError, match=r"--out .*found\.csv is in .*, whose files are read"):
         list(find([str(tmp_path)], Reading(out=tmp_path / "found.csv")))
-    with pytest.raises(JobError, match="which --out .*images.parquet writes"):
+    with pytest.raises(JobError, match=r"which --out .*images\.parquet writes"):
         list(find([str(table)], Reading(out=table)))

@@ -135,7 +135,7 @@ def damage(folder: Path, what: str) -> None:
             part.write_bytes(data[:4] + bytes(200) + data[204:])
         case "one bit":
             data = part.read_bytes()
-            part.write_bytes(data[:300] + bytes([data[300] ^ 1]) + data[301:])
+            part.write_bytes(data.replace(b"00010.png", b"00011.png", 1))
         case "other rows":
             manifest(folder, parts=[{"files": {"part-00001.parquet": 1}, "rows": 11}])
         case "no part yet":
