@@ -120,9 +120,13 @@ class _Parquet:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._flush()
-        self._writer.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            if kind is None:
+                self._flush()
+                self._writer.close()
+        finally:
+            self._writer.is_open = False  # it would try again, and hide why the first time failed
 
     def write(self, **line: Any) -> None:
         self._rows += _rows(line)

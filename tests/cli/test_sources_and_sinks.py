@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import resource
 import tarfile
 from pathlib import Path
 
@@ -245,3 +246,21 @@ def test_its_own_result_is_not_read(tmp_path: Path, table: Path) -> None:
         list(find([str(tmp_path)], Reading(out=tmp_path / "found.csv")))
     with pytest.raises(JobError, match=r"which --out .*images\.parquet writes"):
         list(find([str(table)], Reading(out=table)))
+
+
+@pytest.mark.parametrize("end", [".jsonl", ".csv", ".parquet"])
+def test_a_file_that_finds_no_room_says_so(tmp_path: Path, end: str) -> None:
+    """What happens last, as it is closed, does not hide why."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with (
+            pytest.raises(OSError, match="File too large"),
+            result_file(tmp_path / f"found{end}", False, COLUMNS) as sink,
+        ):
+            assert sink
+            for number in range(10_000):
+                sink.write(image=f"{number * 7919 % 104729}", labels=[], error=None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
