@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from siglip_search import EmbeddedFolder, duplicates, folder, near_duplicates
+from siglip_search import EmbeddedFolder, SearchError, duplicates, folder, near_duplicates
 from tests.search.folders import random_vectors, write_folder
 
 
