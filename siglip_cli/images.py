@@ -48,12 +48,14 @@ class Reading:
     choice: Choice = field(default_factory=Choice)
     paths: bool = False
     """Lines of standard input are names of files."""
+    out: Path | None = None
+    """Where results go, which must not be read as a source."""
 
     @classmethod
-    def take(cls, given: dict[str, Any]) -> Self:
+    def take(cls, given: dict[str, Any], out: Path | None) -> Self:
         """Takes the values of `reading_options` out of those that were given. Raises JobError."""
         columns = {name: given.pop(name) for name in ("image_column", "path_column", "id_column")}
-        return cls(Choice(**columns), given.pop("paths"))
+        return cls(Choice(**columns), given.pop("paths"), out)
 
 
 def reading_options(function: F) -> F:
@@ -130,7 +132,8 @@ def _in_folder(folder: str, reading: Reading) -> Iterator[Source]:
 def _rows(location: str, reading: Reading) -> Iterator[Source]:
     from siglip_jobs.sources import open_source
 
-    source = open_source(location, reading.choice, paths=reading.paths and location == STDIN)
+    paths = reading.paths and location == STDIN
+    source = open_source(location, reading.choice, paths=paths, out=reading.out)
     return (Source(row.id, content=row.content) for row in source.rows())
 
 

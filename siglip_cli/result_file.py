@@ -21,6 +21,8 @@ Columns = dict[str, type]
 
 ENDS = (".jsonl", ".csv", ".parquet")
 ROWS_AT_A_TIME = 8192
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula, which may be one of a stranger."""
 
 
 class Sink(Protocol):
@@ -93,7 +95,8 @@ class _JsonLines:
 class _Csv:
     def __init__(self, file: BinaryIO, columns: Columns) -> None:
         self._text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
-        self._writer = csv.DictWriter(self._text, columns, lineterminator="\n")
+        # A carriage return in a name would end its row, if it had no quotes.
+        self._writer = csv.DictWriter(self._text, columns, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
 
     def __enter__(self) -> Self:
         self._writer.writeheader()
@@ -103,7 +106,7 @@ class _Csv:
         self._text.detach()
 
     def write(self, **line: Any) -> None:
-        self._writer.writerows(_rows(line))
+        self._writer.writerows(map(_shown, _rows(line)))
 
 
 class _Parquet:
@@ -117,9 +120,13 @@ class _Parquet:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._flush()
-        self._writer.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            if kind is None:
+                self._flush()
+                self._writer.close()
+        finally:
+            self._writer.is_open = False  # it would try again, and hide why the first time failed
 
     def write(self, **line: Any) -> None:
         self._rows += _rows(line)
@@ -129,6 +136,14 @@ class _Parquet:
     def _flush(self) -> None:
         self._writer.write_table(self._arrow.Table.from_pylist(self._rows, self._schema))
         self._rows.clear()
+
+
+def _shown(row: Fields) -> Fields:
+    """With an apostrophe before texts that would be formulas."""
+    return {
+        name: f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+        for name, value in row.items()
+    }
 
 
 def _rows(line: Fields) -> Iterator[Fields]:

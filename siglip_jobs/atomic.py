@@ -1,5 +1,6 @@
 """Writes files so that a reader, and a machine that loses power, sees the old one or the new one whole."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,15 @@ def write_unfinished(target: Path, write: Callable[[BinaryIO], object]) -> int:
             f"cannot write {target}: {error.strerror or error}; what was written before is whole: "
             "make room or amends and run the same command again"
         ) from error
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of all of it, in hexadecimal. Raises OutputError."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def finish(target: Path) -> None:

@@ -60,7 +60,7 @@ class Job:
         model = self._client.get_model()
         output = Output(self._options.shard.folder(self._out))
         try:
-            found = output.begin(self._manifest(model))
+            found = output.begin(self._manifest(model), self._options.verify)
             written = reading.written_ids(output.folder, found) if self._source.grows else ()
             with closing(Pending(self._source, found, self._options.shard, written)) as pending:
                 progress = Progress(found.rows, found.failed)

@@ -1,5 +1,6 @@
 """Reads CSV and JSON Lines files, and standard input, a line at a time."""
 
+import codecs
 import csv
 import hashlib
 import itertools
@@ -18,6 +19,8 @@ MAX_FIELD_CHARACTERS = 64 << 20
 """Of CSV; and of a whole line of JSON, which may hold an image in base64."""
 MAX_LINE_BYTES = 1 << 20
 """Of standard input: a text or a path."""
+LOOKED_AT_BYTES = 1000
+"""Of a file, for the zeros that other encodings have and UTF-8 has not."""
 READ = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
 
 
@@ -38,6 +41,7 @@ class Csv(_Untyped):
 
     def columns(self, path: str) -> list[str]:
         try:
+            _refuse_other_encodings(path)
             with open(path, **READ) as file:  # type: ignore[call-overload]  # noqa: PTH123
                 held = list(csv.DictReader(file, delimiter=self._delimiter).fieldnames or [])
         except (OSError, csv.Error) as error:
@@ -89,6 +93,7 @@ class JsonLines(_Untyped):
         """A value of each column of the first lines."""
         found: dict[str, Any] = {}
         try:
+            _refuse_other_encodings(path)
             for row in itertools.islice(self.values(path, []), LOOKED_AT_LINES):
                 for name, value in row.items() if isinstance(row, dict) else ():
                     if found.get(name) is None:
@@ -117,6 +122,8 @@ class StandardInput:
                 problem = Problem("LINE_TOO_LONG", f"it has more bytes than the limit, {MAX_LINE_BYTES}")
                 yield Row(str(position), problem, position=position, check=digest.digest())
                 continue
+            if position == 0 and (encoding := _other_encoding(line)):
+                raise _not_utf8("standard input", encoding)
             text = (
                 line.removeprefix(b"\xef\xbb\xbf" if position == 0 else b"")
                 .removesuffix(b"\n")
@@ -137,6 +144,38 @@ class StandardInput:
             return Row(str(position), Text(line), position=position, check=check)
         content = File(line) if line else Problem("PATH_MISSING", "the line is empty")
         return Row(names.escape(line), content, position=position, check=check)
+
+
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+
+
+def _refuse_other_encodings(path: str) -> None:
+    """Raises JobError."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        if encoding := _other_encoding(file.read(LOOKED_AT_BYTES)):
+            raise _not_utf8(path, encoding)
+
+
+def _other_encoding(beginning: bytes) -> str | None:
+    """UTF-32 or UTF-16, by its mark, or by the zero bytes beside Latin letters."""
+    for mark, encoding in _MARKS:
+        if beginning.startswith(mark):
+            return encoding
+    even, odd = beginning[::2].count(0), beginning[1::2].count(0)
+    if max(even, odd) * 4 > len(beginning):  # every second byte of one letter or another
+        return "UTF-16BE" if even > odd else "UTF-16LE"
+    return None
+
+
+def _not_utf8(what: str, encoding: str) -> JobError:
+    return JobError(
+        f"{what} looks like {encoding}, and UTF-8 is read: convert it first (iconv -f {encoding} -t UTF-8)"
+    )
 
 
 def _lines(

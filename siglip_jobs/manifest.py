@@ -24,6 +24,8 @@ class PartEntry:
     end: int
     check: str = ""
     """Of standard input: a digest of all of it up to `end`."""
+    sha256: dict[str, str] = field(default_factory=dict)
+    """Of each file, in hexadecimal."""
 
 
 @dataclass
@@ -106,6 +108,7 @@ def _check_part(part: PartEntry) -> None:
     for name, size in _of_kind("list of files", part.files, dict).items():
         if Path(name).name != name or not isinstance(size, int):
             raise ValueError(f"it names the file {name!r:.60} with {size!r:.60} bytes")
+    _of_kind("list of checksums", part.sha256, dict)
     for name in ("rows", "failed", "end"):
         _of_kind(f"number of {name}", getattr(part, name), int)
 

@@ -22,6 +22,8 @@ class Options:
     """A part is written when it has been open for so long, full or not."""
     patience_s: float = 600.0
     """Without any progress, before the job gives up."""
+    verify: bool = False
+    """What is written already is compared with its checksums first."""
 
 
 @dataclass(slots=True)

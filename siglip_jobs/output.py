@@ -35,13 +35,18 @@ class Output:
         self._lock = Lock(folder)
         self.manifest: Manifest | None = None
 
-    def begin(self, now: Manifest) -> Manifest:
-        """The manifest to go on with: `now`, or that of the job that is there. Raises OutputError."""
+    def begin(self, now: Manifest, verify: bool = False) -> Manifest:
+        """The manifest to go on with: `now`, or that of the job that is there. Raises OutputError.
+
+        verify: what is there is read and compared with its checksums, not only its sizes.
+        """
         if (self.folder / manifest.NAME).exists():
             found = Manifest.load(self.folder)
             found.check_same(now, self.folder)
             self.manifest = found
             self._recover(found)
+            if verify:
+                self._verify(found)
         else:
             self.manifest = now
         return self.manifest
@@ -51,9 +56,10 @@ class Output:
         assert self.manifest
         number = len(self.manifest.parts)
         files = layout.write(part, self.folder, number)
+        sha256 = {name: atomic.digest(atomic.unfinished(self.folder / name)) for name in files}
         failed = sum(error is not None for error in part.errors)
         self.manifest.finished = False
-        self.manifest.parts.append(PartEntry(files, len(part), failed, part.end, part.check.hex()))
+        self.manifest.parts.append(PartEntry(files, len(part), failed, part.end, part.check.hex(), sha256))
         try:
             self.manifest.save(self.folder)
         except OutputError:
@@ -93,12 +99,21 @@ class Output:
             elif path.name.startswith("part-") and path.name not in known:
                 raise OutputError(f"{path} is no part of the job in {self.folder}: move it elsewhere")
 
+    def _verify(self, found: Manifest) -> None:
+        for name, sha256 in (item for part in found.parts for item in part.sha256.items()):
+            if atomic.digest(self.folder / name) != sha256:
+                raise _damaged(self.folder / name, "is not as it was written (its SHA-256 differs)")
+
+
+def _damaged(path: Path, what: str) -> OutputError:
+    return OutputError(f"{path} {what}: put it back, or start again with another --out")
+
 
 def _check(path: Path, size: int) -> None:
     found = path.stat().st_size if path.exists() else None
     if found != size:
         what = "is missing" if found is None else f"has {found} bytes, not {size} as written"
-        raise OutputError(f"{path} {what}: put it back, or start again with another --out")
+        raise _damaged(path, what)
 
 
 def _refuse_foreign(folder: Path) -> None:

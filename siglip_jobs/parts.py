@@ -79,7 +79,12 @@ class Layout:
     def _parquet(self, part: Part, file: BinaryIO) -> None:
         pa = arrow()
         # Vectors never repeat: dictionaries of their numbers only make readers slower.
-        pa.parquet.write_table(self._table(pa, part), file, use_dictionary=["error", *self.columns])
+        pa.parquet.write_table(
+            self._table(pa, part),
+            file,
+            use_dictionary=["error", *self.columns],
+            write_page_checksum=True,  # whoever reads it can tell damage
+        )
 
     def _table(self, pa: Any, part: Part) -> Any:
         failed = np.array([error is not None for error in part.errors], bool)

@@ -76,9 +76,24 @@ def _read(folder: Path, files: list[str]) -> WrittenPart:
 
 
 def _ids(folder: Path, files: list[str]) -> tuple[list[str], list[str | None]]:
-    if files[0].endswith(".parquet"):
-        table = arrow().parquet.read_table(folder / files[0], columns=["id", "error"])
-        return table["id"].to_pylist(), table["error"].to_pylist()
-    with (folder / files[0]).open("rb") as file:
+    """Raises OutputError."""
+    path = folder / files[0]
+    try:
+        return _parquet_ids(path) if path.suffix == ".parquet" else _json_ids(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:  # Arrow's errors are of these kinds
+        raise OutputError(
+            f"cannot read {path}: {' '.join(str(error).split())}; put it back as it was written, or start "
+            "again with another --out"
+        ) from None
+
+
+def _parquet_ids(path: Path) -> tuple[list[str], list[str | None]]:
+    with arrow().parquet.ParquetFile(path, page_checksum_verification=True) as file:
+        table = file.read(["id", "error"])
+    return table["id"].to_pylist(), table["error"].to_pylist()
+
+
+def _json_ids(path: Path) -> tuple[list[str], list[str | None]]:
+    with path.open("rb") as file:
         rows = [json.loads(line) for line in file]
     return [row["id"] for row in rows], [row["error"] for row in rows]

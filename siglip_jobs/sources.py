@@ -45,11 +45,17 @@ class Source(Protocol):
 
 
 def open_source(
-    location: str, choice: Choice | None = None, *, paths: bool = False, stdin: BinaryIO | None = None
+    location: str,
+    choice: Choice | None = None,
+    *,
+    paths: bool = False,
+    stdin: BinaryIO | None = None,
+    out: Path | None = None,
 ) -> Source:
     """Raises JobError for what is no source, and for columns that are not there.
 
     paths: lines of standard input are names of image files, not texts.
+    out: where results go, which must not be read as a source.
     """
     choice = choice or Choice()
     if location == STDIN:
@@ -60,8 +66,8 @@ def open_source(
     if not location:
         raise JobError("the name of SOURCE is empty; the current folder is .")
     if Path(location).is_dir():
-        return _in_folder(location, choice)
-    return _of_files(location, choice)
+        return _in_folder(location, choice, out)
+    return _of_files(location, choice, out)
 
 
 def _piped() -> BinaryIO:
@@ -71,7 +77,7 @@ def _piped() -> BinaryIO:
     return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
 
 
-def _in_folder(folder: str, choice: Choice) -> Source:
+def _in_folder(folder: str, choice: Choice, out: Path | None) -> Source:
     """Images win: a table that lies beside them describes them."""
     others: list[str] = []
     for path in files.walk(folder, lambda path: files.suffix(path) in files.ALL):
@@ -79,13 +85,15 @@ def _in_folder(folder: str, choice: Choice) -> Source:
             choice.refuse_for(f"the folder of images {folder}")
             return Folder(folder)
         others.append(path)
+    if out and out.resolve().is_relative_to(Path(folder).resolve()):
+        raise JobError(f"--out {out} is in {folder}, whose files are read: give one elsewhere")
     others = list(files.readable(folder, others))
     if not others:
         raise JobError(f"{folder} holds nothing to embed ({' '.join(sorted(files.ALL))})")
     return _of_kind([f"{folder}/{path}" for path in others], folder, choice)
 
 
-def _of_files(location: str, choice: Choice) -> Source:
+def _of_files(location: str, choice: Choice, out: Path | None) -> Source:
     wholes = [location] if Path(location).is_file() else files.braces(location)
     if len(wholes) == 1 and glob.has_magic(location) and not Path(location).is_file():
         pattern = files.Glob(location)
@@ -98,6 +106,8 @@ def _of_files(location: str, choice: Choice) -> Source:
     if all(map(files.is_image, found)):
         choice.refuse_for("a list of images")
         return Listed(location, found, [files.beginning(whole) for whole in wholes])
+    if out and (own := [path for path in found if Path(path).resolve().is_relative_to(out.resolve())]):
+        raise JobError(f"{location} names {own[0]}, which --out {out} writes: give another one")
     return _of_kind(found, location, choice)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from siglip_jobs import files, names
@@ -81,8 +81,10 @@ class Tars:
         if self._choice.id_column:
             value = sample.value(self._choice.id_column)
             key = key if value is None else names.storable(str(value))
+        asked = (self._choice.text_column, self._choice.id_column, *self._choice.columns)
+        problem = sample.problem(name for name in asked if name is not None)
         if self._choice.text_column:
-            yield key, sample.text(self._choice.text_column), columns
+            yield key, problem or sample.text(self._choice.text_column), columns
             return
         wanted = self._choice.image_column
         images = [end for end in sample.members if (end == wanted if wanted else files.is_image(f"x.{end}"))]
@@ -94,7 +96,7 @@ class Tars:
             )
         for end in images:
             alone = len(images) == 1 or self._choice.id_column
-            yield key if alone else f"{key}.{names.escape(end)}", sample.file(end), columns
+            yield key if alone else f"{key}.{names.escape(end)}", problem or sample.file(end), columns
 
     def _none(self) -> tuple[Any, ...]:
         return (None,) * len(self._choice.columns)
@@ -119,15 +121,27 @@ class Sample:
             return names.storable(self._read(name).decode("utf-8-sig", "surrogateescape"))
         return as_text(self._fields().get(name))
 
+    def problem(self, fields: Iterable[str]) -> Problem | None:
+        """Why one of them cannot be had whole."""
+        found = (self._cut(name if name in self.members else "json") for name in fields)
+        return next(filter(None, found), None)
+
     def text(self, name: str) -> Content:
-        if (member := self.members.get(name)) and (problem := _problem(member, MAX_FIELD_BYTES)):
-            return problem
         value = self.value(name)
         return Problem("TEXT_MISSING", f"the sample has no {name!r}") if value is None else Text(value)
 
     def file(self, end: str) -> Content:
         member = self.members[end]
         return _problem(member) or File(str(self._tar.name), member.offset_data, member.size)
+
+    def _cut(self, end: str) -> Problem | None:
+        if (member := self.members.get(end)) is None:
+            return None
+        if member.size > MAX_FIELD_BYTES:
+            return Problem(
+                "FIELD_TOO_LONG", f"{end!r} has {member.size} bytes, more than the limit, {MAX_FIELD_BYTES}"
+            )
+        return _problem(member)
 
     def _fields(self) -> dict[str, Any]:
         if self._json is None:
@@ -144,14 +158,12 @@ class Sample:
         return file.read(MAX_FIELD_BYTES) if file else b""
 
 
-def _problem(member: tarfile.TarInfo, max_bytes: int | None = None) -> Problem | None:
+def _problem(member: tarfile.TarInfo) -> Problem | None:
     """Why its bytes cannot be had."""
     if not member.isreg():
         return Problem("LINK_NOT_READ", f"in the archive it is a link to {names.escape(member.linkname)}")
     if member.issparse():
         return Problem("SPARSE_NOT_READ", "in the archive it is a file with holes")
-    if max_bytes is not None and member.size > max_bytes:
-        return Problem("TEXT_TOO_LONG", f"it has {member.size} bytes, more than the limit, {max_bytes}")
     return None
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from siglip_search.errors import SearchError
 from siglip_search.folder import EmbeddedFolder, Unit
 
 Numbers = npt.NDArray[np.int64]
@@ -46,8 +47,10 @@ def near_duplicates(folder: EmbeddedFolder, threshold: float) -> Duplicates:
     """Groups of rows with cosines of at least `threshold`, above 0 and at most 1.
 
     In a group each row is that near to some other, not to all. Time grows with the square of the rows;
-    memory is 12 bytes for each row beside two blocks of vectors.
+    memory is 12 bytes for each row beside two blocks of vectors. Raises SearchError for another threshold.
     """
+    if not 0 < threshold <= 1:
+        raise SearchError(f"threshold is {threshold}; it must be above 0 and at most 1")
     links = _Links(folder.rows)
     failed = 0
     for first, vectors in folder.blocks():

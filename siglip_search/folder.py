@@ -136,10 +136,16 @@ class EmbeddedFolder:
 
     def _parts(self, place: Place) -> Iterator[Part]:
         if fingerprint(place.manifest) != self.fingerprint or place.manifest["embedding_dim"] != self.dim:
-            raise SearchError(f"{place.path} and {self._places[0].path} are of different models")
-        for name in place.part_names():
+            raise SearchError(
+                f"{place.path} ({fingerprint(place.manifest)}) and {self._places[0].path} "
+                f"({self.fingerprint}) are of different models: search one of them"
+            )
+        for name, rows in place.parts():
             kind = ParquetPart if name.endswith(".parquet") else NpyPart
-            yield kind(place.path / name, self.dim)
+            part = kind(place.path / name, self.dim)
+            if part.rows != rows:
+                raise SearchError(f"{part.path} has {part.rows} rows, and manifest.json says {rows}")
+            yield part
 
 
 def unit(vectors: npt.NDArray[np.floating[Any]]) -> Unit:

@@ -22,11 +22,12 @@ class Place:
     manifest: dict[str, Any]
     shares: int = 1
 
-    def part_names(self) -> Iterator[str]:
-        """The files with vectors, in order; another that lies there is not finished."""
+    def parts(self) -> Iterator[tuple[str, int]]:
+        """The files with vectors and their rows, in order; another that lies there is not finished."""
         try:
             for part in self.manifest["parts"]:
-                yield next(name for name in part["files"] if name.endswith((".parquet", ".npy")))
+                name = next(name for name in part["files"] if name.endswith((".parquet", ".npy")))
+                yield name, part["rows"]
         except (KeyError, TypeError, StopIteration):
             raise SearchError(
                 f"{self.path / 'manifest.json'} does not list the parts of the folder"
@@ -45,10 +46,19 @@ def places(path: Path) -> list[Place]:
         if (found := _SHARE.fullmatch(share.name)) and (share / "manifest.json").exists()
     )
     if not shares:
+        raise SearchError(_no_folder(path))
+    counts = sorted({count for _, count, _ in shares})
+    if len(counts) > 1:
         raise SearchError(
-            f"{path} is no embedded folder: it has no manifest.json; make one with 'siglip embed'"
+            f"{path} holds shares of several jobs, of {' and of '.join(map(str, counts))}: search one of them"
         )
     return [Place(share, _manifest(share / "manifest.json"), count) for _, count, share in shares]
+
+
+def _no_folder(path: Path) -> str:
+    if any(path.glob(".lock")) or any(path.glob("shard-*/.lock")):
+        return f"the job of {path} has not written a part yet"
+    return f"{path} is no embedded folder: it has no manifest.json; make one with 'siglip embed'"
 
 
 def fingerprint(manifest: dict[str, Any]) -> str:

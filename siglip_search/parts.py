@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,7 @@ import numpy.typing as npt
 from siglip_search.errors import SearchError
 
 Floats = npt.NDArray[np.floating[Any]]
+T = TypeVar("T")
 
 
 class Part(Protocol):
@@ -52,8 +55,13 @@ class ParquetPart:
         self.path = path
         self._dim = dim
         try:
-            self._file = pyarrow.parquet.ParquetFile(path, memory_map=True)
-        except (OSError, pyarrow.ArrowInvalid) as error:
+            self._file = _read(
+                path,
+                lambda name: pyarrow.parquet.ParquetFile(
+                    name, memory_map=True, page_checksum_verification=True
+                ),
+            )
+        except (OSError, pyarrow.ArrowException) as error:
             raise SearchError(f"cannot read {path}: {_first_line(error)}") from None
         self._check(self._file.schema_arrow)
         self.rows: int = self._file.metadata.num_rows
@@ -85,7 +93,7 @@ class ParquetPart:
         try:
             # One column, without threads that read ahead: memory is a page or two.
             yield from self._file.iter_batches(rows, groups, [column], use_threads=False)
-        except (OSError, pyarrow.ArrowInvalid) as error:
+        except (OSError, pyarrow.ArrowException) as error:
             raise SearchError(f"cannot read {self.path}: {_first_line(error)}") from None
 
     def _matrix(self, column: Any) -> Floats:
@@ -119,7 +127,7 @@ class NpyPart:
         self.path = path
         self._ids = path.with_suffix(".ids.jsonl")
         try:
-            self._matrix: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
+            self._matrix: Floats = _read(path, partial(np.load, mmap_mode="r", allow_pickle=False))
         except (OSError, ValueError, EOFError) as error:
             raise SearchError(f"cannot read {path}: {_first_line(error)}") from None
         if self._matrix.ndim != 2 or self._matrix.dtype.kind != "f":
@@ -146,7 +154,7 @@ class NpyPart:
     def _lines(self) -> Iterator[bytes]:
         count = 0
         try:
-            with self._ids.open("rb") as lines:
+            with _read(self._ids, lambda name: name.open("rb")) as lines:
                 for line in islice(lines, self.rows):
                     count += 1
                     yield line
@@ -160,6 +168,14 @@ class NpyPart:
             return str(json.loads(line)["id"])
         except (ValueError, KeyError, TypeError):
             raise SearchError(f"{self._ids}, line {row + 1}: not an object with an id") from None
+
+
+def _read(path: Path, read: Callable[[Path], T]) -> T:
+    """Also of a file that its job lists already, and is just giving its name."""
+    for name in (path, path.with_name(f"{path.name}.unfinished")):
+        with suppress(FileNotFoundError):
+            return read(name)
+    return read(path)
 
 
 def _check_dim(path: Path, found: int, dim: int) -> None:

@@ -55,8 +55,10 @@ def search(folder: EmbeddedFolder, queries: npt.NDArray[np.floating[Any]], top_k
     """The `top_k` rows of largest cosine for each query; fewer where the folder has fewer.
 
     queries: [n, dim] of any length but zero. Raises SearchError for queries of another size, or without
-    a direction.
+    a direction, and for a top_k below 1.
     """
+    if top_k < 1:
+        raise SearchError(f"top_k is {top_k}; it must be at least 1")
     directions = _directions(queries, folder.dim)
     best = [_Best(top_k, np.empty(0, np.float32), np.empty(0, np.int64)) for _ in directions]
     failed = 0

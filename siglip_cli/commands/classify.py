@@ -80,7 +80,7 @@ def classify(
       siglip classify "shards-{000..127}.tar" --labels-file labels.txt --top-k 1 --out best.parquet
       curl -s https://example.org/cat.jpg | siglip classify - --label cat --label dog --softmax
     """
-    reading = Reading.take(given)
+    reading = Reading.take(given, out)
     settings = load_settings(ClientSettings, given)
     all_labels = texts_given(labels, labels_file, "--label")
     report = Report(as_json)

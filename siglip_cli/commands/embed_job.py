@@ -71,6 +71,7 @@ def take_choice(given: dict[str, Any]) -> "Choice":
 @click.option(
     "--dtype", type=click.Choice(["f32", "f16"]), default="f32", help="Of the numbers. [default f32]"
 )
+@click.option("--verify", is_flag=True, help="First compare all that is written with its checksums.")
 @click.option("--shard", metavar="I/N", default="0/1", help="Only share I of N, counted from 0.")
 @settings_options(JobSettings)
 def embed(
@@ -78,6 +79,7 @@ def embed(
     out: Path,
     file_format: Literal["parquet", "npy"],
     dtype: Literal["f32", "f16"],
+    verify: bool,
     shard: str,
     paths: bool,
     **given: Any,
@@ -109,13 +111,14 @@ def embed(
         format=file_format,
         dtype=dtype,
         shard=Shard.parse(shard),
+        verify=verify,
         decode=settings.decode,
         decode_processes=settings.decoders or usable_cores(),
         rows_per_part=settings.rows_per_part,
         part_every_s=settings.part_every_s,
         patience_s=settings.patience_s,
     )
-    opened = open_source(source, choice, paths=paths)
+    opened = open_source(source, choice, paths=paths, out=out)
     display = JobDisplay()
     with connected(settings) as client:
         job = Job(opened, out, client, options, display.show)

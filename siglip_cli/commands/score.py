@@ -48,7 +48,7 @@ def score(
       siglip score "photos/**/*.jpg" --texts-file captions.txt --json
       siglip score photos.parquet --image-column jpg --text "a cat" --out scores.csv
     """
-    reading = Reading.take(given)
+    reading = Reading.take(given, out)
     settings = load_settings(ClientSettings, given)
     all_texts = texts_given(texts, texts_file, "--text")
     report = Report(as_json)

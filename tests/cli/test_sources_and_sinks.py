@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import resource
 import tarfile
 from pathlib import Path
 
@@ -225,3 +226,41 @@ def test_stray_bytes_and_lines_in_names(tmp_path: Path, end: str) -> None:
             assert (row["image"], row["label"]) == (name, "x\ny")
         case _:
             assert pq.read_table(out)["image"].to_pylist() == [name]
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r"])
+def test_no_cell_of_csv_is_a_formula(tmp_path: Path, begin: str) -> None:
+    name = f"{begin}HYPERLINK(1)"
+    for end in (".csv", ".jsonl"):
+        with result_file(tmp_path / f"found{end}", False, COLUMNS) as sink:
+            assert sink
+            sink.write(image=name, labels=[{"label": "a-b", "probability": -0.5}], error=None)
+    with (tmp_path / "found.csv").open(encoding="utf-8", newline="") as file:
+        [row] = csv.DictReader(file)
+    assert (row["image"], row["label"], row["probability"]) == (f"'{name}", "a-b", "-0.5")
+    assert json.loads((tmp_path / "found.jsonl").read_text())["image"] == name
+
+
+def test_its_own_result_is_not_read(tmp_path: Path, table: Path) -> None:
+    with pytest.raises(JobError, match=r"--out .*found\.csv is in .*, whose files are read"):
+        list(find([str(tmp_path)], Reading(out=tmp_path / "found.csv")))
+    with pytest.raises(JobError, match=r"which --out .*images\.parquet writes"):
+        list(find([str(table)], Reading(out=table)))
+
+
+@pytest.mark.parametrize("end", [".jsonl", ".csv", ".parquet"])
+def test_a_file_that_finds_no_room_says_so(tmp_path: Path, end: str) -> None:
+    """What happens last, as it is closed, does not hide why."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with (
+            pytest.raises(OSError, match="File too large"),
+            result_file(tmp_path / f"found{end}", False, COLUMNS) as sink,
+        ):
+            assert sink
+            for number in range(10_000):
+                sink.write(image=f"{number * 7919 % 104729}", labels=[], error=None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """What a job writes, and what it refuses to write over."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from siglip_jobs.choice import Choice
 from siglip_jobs.errors import JobError, OutputError
 from siglip_jobs.lock import Lock
 from siglip_jobs.shards import Shard
+from siglip_search import EmbeddedFolder, SearchError
 from tests.jobs.outputs import assert_same, embed, errors, files, rows
 
 TEXTS = [f"text {number}" for number in range(23)]
@@ -297,6 +299,44 @@ def test_parts_that_are_damaged_or_foreign_are_named(texts: Path, tmp_path: Path
     (out / "part-00001.parquet").touch()
     with pytest.raises(OutputError, match=r"part-00001.parquet is no part of the job"):
         embed(texts, out, client)
+
+
+@pytest.mark.parametrize("format", ["parquet", "npy"])
+def test_damage_of_the_same_size_is_found_when_asked(
+    texts: Path, tmp_path: Path, client: Client, format: Any
+) -> None:
+    out = tmp_path / "out"
+    embed(texts, out, client, format=format)
+    embed(texts, out, client, format=format, verify=True)
+    part = out / f"part-00000.{format}"
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(data)
+    if format == "parquet":  # which has checksums of its own
+        with pytest.raises(SearchError, match=rf"cannot read .*{part.name}: .*CRC"):
+            list(EmbeddedFolder(out).blocks())
+    with pytest.raises(OutputError, match=rf"{part.name} is not as it was written \(its SHA-256 differs\)"):
+        embed(texts, out, client, format=format, verify=True)
+
+
+def test_a_checksum_is_that_of_the_file(texts: Path, tmp_path: Path, client: Client) -> None:
+    embed(texts, tmp_path / "out", client, format="npy")
+    for part in json.loads((tmp_path / "out" / "manifest.json").read_bytes())["parts"]:
+        assert part["sha256"] == {
+            name: hashlib.sha256((tmp_path / "out" / name).read_bytes()).hexdigest() for name in part["files"]
+        }
+
+
+@pytest.mark.parametrize("format", ["parquet", "npy"])
+def test_a_part_that_cannot_be_read_is_named(
+    photos: Path, tmp_path: Path, client: Client, format: Any
+) -> None:
+    out = tmp_path / "out"
+    embed(photos, out, client, format=format)
+    part = next(out.glob("part-00000.parquet" if format == "parquet" else "part-00000.ids.jsonl"))
+    part.write_bytes(bytes(part.stat().st_size))
+    with pytest.raises(OutputError, match=rf"cannot read .*{part.name}: "):
+        embed(photos, out, client, format=format)
 
 
 def test_one_job_at_a_time(texts: Path, tmp_path: Path, client: Client) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from siglip_jobs import files, lines, names, parquet
+from siglip_jobs import files, lines, names, parquet, tars
 from siglip_jobs.choice import Choice
 from siglip_jobs.errors import JobError, Problem
 from siglip_jobs.rows import Content, Encoded, loaded
@@ -432,3 +432,48 @@ def test_a_folder_that_cannot_be_read_is_one_item(photos: Path, monkeypatch: pyt
     assert found["z/deep/"].reason == "FOLDER_NOT_READ" and found["z/c.webp"] == b"z/c.webp"
     with pytest.raises(JobError, match=r"cannot read the folder .*/z/deep/"):
         open_source(f"{photos}/**/*.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("end", [".csv", ".jsonl", "-"])
+def test_another_encoding_is_named(tmp_path: Path, encoding: str, end: str) -> None:
+    rows = {".csv": "text,id\na cat,1\n", ".jsonl": '{"text": "a cat"}\n', "-": "a cat\na dog\n"}
+    (path := tmp_path / f"t{end}").write_bytes(rows[end].encode(encoding))
+    named = encoding.upper().replace("-LE", "LE").replace("-BE", "BE")
+    with (
+        pytest.raises(JobError, match=rf"looks like {named}, .*iconv -f {named} -t UTF-8"),
+        path.open("rb") as file,
+    ):
+        list(open_source("-" if end == "-" else str(path), stdin=file).rows())
+
+
+def test_utf8_is_no_other_encoding(tmp_path: Path) -> None:
+    (path := tmp_path / "t.csv").write_text("text\n" + "\u0416\u4e16 \u00e9\n" * 500, encoding="utf-8-sig")
+    assert len(list(open_source(str(path)).rows())) == 500
+
+
+def test_fields_of_a_tar_are_never_cut(tmp_path: Path) -> None:
+    long = b"x" * (tars.MAX_FIELD_BYTES + 1)
+    about = json.dumps({"caption": "c", "rest": long.decode()}).encode()
+    members = {"1.jpg": b"1", "1.txt": b"t", "2.jpg": b"2", "2.txt": long, "3.jpg": b"3", "3.json": about}
+    shard = str(tar(tmp_path / "s.tar", members))
+    assert contents(open_source(shard)) == {"s.tar/1": b"1", "s.tar/2": b"2", "s.tar/3": b"3"}
+    found = contents(open_source(shard, Choice(columns=("txt",))))
+    limit = f"'txt' has {len(long)} bytes, more than the limit, {tars.MAX_FIELD_BYTES}"
+    assert found["s.tar/2"] == Problem("FIELD_TOO_LONG", limit)
+    assert found["s.tar/1"] == b"1"
+    assert found["s.tar/3"].reason == "FIELD_TOO_LONG" and "'json' has" in found["s.tar/3"].message
+    assert contents(open_source(shard, Choice(text_column="txt")))["s.tar/2"].reason == "FIELD_TOO_LONG"
+
+
+def test_a_result_is_not_read_as_a_source(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text\na cat\n")
+    with pytest.raises(JobError, match=r"--out .*/vectors is in .*, whose files are read"):
+        open_source(str(tmp_path), out=tmp_path / "vectors")
+    with pytest.raises(JobError, match=r"t.csv names .*t.csv, which --out .*t.csv writes"):
+        open_source(str(tmp_path / "t.csv"), out=tmp_path / "t.csv")
+    (tmp_path / "vectors").mkdir()
+    (tmp_path / "vectors" / "part.csv").write_text("text\na cat\n")
+    with pytest.raises(JobError, match=r"names .*part.csv, which --out .*vectors writes"):
+        open_source(f"{tmp_path}/**/*.csv", out=tmp_path / "vectors")
+    open_source(f"{tmp_path}/*.csv", out=tmp_path / "vectors")

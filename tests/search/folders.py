@@ -63,7 +63,7 @@ def _parquet(path: Path, vectors: np.ndarray, ids: list[str]) -> None:
     lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), type=kind, mask=pa.array(failed))
     errors = pa.array(["IMAGE_EMPTY: 0 bytes" if bad else None for bad in failed], pa.string())
     table = pa.table({"id": pa.array(ids, pa.string()), "vector": lists, "error": errors})
-    pq.write_table(table, path.with_suffix(".parquet"), row_group_size=100)
+    pq.write_table(table, path.with_suffix(".parquet"), row_group_size=100, write_page_checksum=True)
 
 
 def _npy(path: Path, vectors: np.ndarray, ids: list[str]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from siglip_search import EmbeddedFolder, duplicates, folder, near_duplicates
+from siglip_search import EmbeddedFolder, SearchError, duplicates, folder, near_duplicates
 from tests.search.folders import random_vectors, write_folder
 
 
@@ -77,3 +77,9 @@ def test_no_two_alike(tmp_path: Path) -> None:
     assert (
         near_duplicates(EmbeddedFolder(write_folder(tmp_path, np.eye(4, dtype=np.float32))), 0.5).groups == []
     )
+
+
+@pytest.mark.parametrize("threshold", [0, 1.5, float("nan")])
+def test_a_threshold_that_is_none(tmp_path: Path, threshold: float) -> None:
+    with pytest.raises(SearchError, match=f"threshold is {threshold}; it must be above 0"):
+        near_duplicates(EmbeddedFolder(write_folder(tmp_path, random_vectors(4))), threshold)

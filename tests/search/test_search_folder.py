@@ -53,8 +53,28 @@ def test_shares_are_one_folder(tmp_path: Path) -> None:
     assert folder.ids([0, 30, 49]) == ["00000.png", "b0", "b19"]
     np.testing.assert_allclose(folder.vectors(folder.find(["b3"])), vectors[33:34], atol=1e-6)
     write_folder(tmp_path / "shard-3-of-11", vectors, fingerprint="other")
-    with pytest.raises(SearchError, match=r"shard-3-of-11 and .*shard-2-of-11 are of different models"):
+    said = rf"shard-3-of-11 \(other\) and .*shard-2-of-11 \({FINGERPRINT}\) are of different models"
+    with pytest.raises(SearchError, match=said):
         EmbeddedFolder(tmp_path)
+
+
+def test_shares_of_two_jobs_are_not_one_folder(tmp_path: Path) -> None:
+    write_folder(tmp_path / "shard-0-of-2", random_vectors(3))
+    write_folder(tmp_path / "shard-1-of-4", random_vectors(3))
+    with pytest.raises(SearchError, match="holds shares of several jobs, of 2 and of 4"):
+        EmbeddedFolder(tmp_path)
+
+
+@pytest.mark.parametrize("format", ["parquet", "npy"])
+def test_a_part_that_has_no_name_yet(tmp_path: Path, format: str) -> None:
+    """A job lists a part before it gives its files their names."""
+    write_folder(tmp_path, random_vectors(30), format=format)
+    for path in tmp_path.glob("part-00001.*"):
+        path.rename(f"{path}.unfinished")
+    folder = EmbeddedFolder(tmp_path)
+    for path in tmp_path.glob("part-00002.ids.jsonl"):
+        path.rename(f"{path}.unfinished")
+    assert folder.ids([15, 25]) == ["00015.png", "00025.png"]
 
 
 def test_the_last_share_completes_it(tmp_path: Path) -> None:
@@ -113,6 +133,13 @@ def damage(folder: Path, what: str) -> None:
         case "damaged":
             data = part.read_bytes()
             part.write_bytes(data[:4] + bytes(200) + data[204:])
+        case "one bit":
+            data = part.read_bytes()
+            part.write_bytes(data.replace(b"00010.png", b"00011.png", 1))
+        case "other rows":
+            manifest(folder, parts=[{"files": {"part-00001.parquet": 1}, "rows": 11}])
+        case "no part yet":
+            (folder / "manifest.json").rename(folder / ".lock")
         case "no column":
             pq.write_table(pa.table({"id": ["a"], "embedding": [1.0]}), part)
         case "no list":
@@ -144,6 +171,9 @@ def damage(folder: Path, what: str) -> None:
         ("gone", "cannot read .*part-00001.parquet: .*No such file"),
         ("no Parquet", "cannot read .*part-00001.parquet"),
         ("damaged", "cannot read .*part-00001.parquet"),
+        ("one bit", "cannot read .*part-00001.parquet: .*CRC"),
+        ("other rows", "part-00001.parquet has 10 rows, and manifest.json says 11"),
+        ("no part yet", "the job of .* has not written a part yet"),
         ("no column", "no column 'vector'; its columns: id, embedding"),
         ("no list", "the column vector is double, not a fixed-size list"),
         ("npy cut short", "cannot read .*part-00001.npy"),

@@ -80,3 +80,8 @@ def test_fewer_rows_than_asked_for(tmp_path: Path) -> None:
 def test_queries_that_cannot_be_compared(tmp_path: Path, queries: np.ndarray, said: str) -> None:
     with pytest.raises(SearchError, match=said):
         search(EmbeddedFolder(write_folder(tmp_path, random_vectors(4))), queries, 1)
+
+
+def test_fewer_than_one_row_cannot_be_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(SearchError, match="top_k is 0; it must be at least 1"):
+        search(EmbeddedFolder(write_folder(tmp_path, random_vectors(4))), random_vectors(1), 0)
