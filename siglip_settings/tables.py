@@ -248,7 +248,7 @@ class GatewaySettings(ModelsSettings, RedisSettings, ProcessSettings):
         64 * MIB,
         unit="bytes",
         minimum=1,
-        help="Label sets of one model kept in Redis, and in each gateway; those not used for longest make room.",
+        help="Label sets of a model kept in Redis, and in each gateway; the ones longest unused make room.",
     )
     queue_max_entries: int = setting(
         512,
@@ -328,6 +328,9 @@ class ClientSettings:
     """The commands that call a gateway."""
 
     address: str = setting("127.0.0.1:50051", help="Address of the gateway: host:port, or unix:path.")
+    served_model: str | None = setting(
+        None, help="Name of the model to ask for, where a gateway serves several. Default: its first."
+    )
     timeout_s: float = setting(30.0, unit="s", minimum=0.001, help="Deadline of each call.")
     priority: Literal["interactive", "batch"] = setting(
         "interactive", help="batch: may wait while interactive calls are answered."
