@@ -8,9 +8,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from siglip_cli.main import run
 from siglip_client import Client, NotFound
 from siglip_model import SiglipModel, SiglipTokenizer
-from tests.cli.service import serving, siglip
+from tests.cli.service import serving
 from tests.support.checkpoints import write_tiny_checkpoint
 
 TEXTS = ["a cat", "two dogs", ""]
@@ -26,7 +27,7 @@ def offline(checkpoint: Path) -> npt.NDArray[np.float32]:
     return vectors
 
 
-def test_two_models_of_one_service(model: Path, tmp_path: Path) -> None:
+def test_two_models_of_one_service(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = write_tiny_checkpoint(tmp_path / "weights", seed=9)
     arguments = ["--towers", "text", "--listen", "127.0.0.1:0"]
     with serving("--model", model, "--more-models", f"other={other}", *arguments) as service:
@@ -40,9 +41,10 @@ def test_two_models_of_one_service(model: Path, tmp_path: Path) -> None:
             client.model = "third"
             with pytest.raises(NotFound, match="'tiny', 'other'"):
                 client.get_model()
-        told = siglip("info", "--address", address, "--served-model", "other", "--json")
-        shown = json.loads(told.stdout)
+        assert run(["info", "--address", address, "--served-model", "other", "--json"]) == 0
+        shown = json.loads(capsys.readouterr().out)
         assert (shown["name"], shown["served_models"]) == ("other", ["tiny", "other"])
-        looked = siglip("doctor", "--address", address, "--model", model, "--more-models", f"other={other}")
-        assert looked.returncode == 0, looked.stdout
-        assert "serves 'other'" in looked.stdout and "text canary of other" in looked.stdout
+        local = ["--model", str(model), "--more-models", f"other={other}"]
+        assert run(["doctor", "--address", address, *local]) == 0
+        text = capsys.readouterr().out
+        assert "serves 'other'" in text and "text canary of other" in text
