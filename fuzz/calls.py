@@ -17,6 +17,7 @@ from broker import Answer, Row
 from fuzz.checkpoint import tiny
 from gateway.access import Caller
 from gateway.admission import Admission
+from gateway.cache import Cache
 from gateway.call import Call
 from gateway.content_keys import ContentKeys
 from gateway.embed import Embedder
@@ -25,6 +26,7 @@ from gateway.errors import GatewayError, ItemFailure
 from gateway.label_sets import LabelSets
 from gateway.metrics import Metrics
 from gateway.model import ModelService
+from gateway.models import Models
 from gateway.once import Once
 from gateway.parts import Parts
 from gateway.served import ServedModel
@@ -93,9 +95,9 @@ def services() -> tuple[dict[Any, Any], asyncio.AbstractEventLoop]:
     tokens = TokenPool(model.tokenizer, model.text_length, settings.max_text_bytes)
     broker: Any = Vectors(model.embedding_dim)
     decoders: Any = Decoders(model.image_size)
-    metrics, keys = Metrics(CollectorRegistry()), ContentKeys(model.fingerprint)
+    metrics, keys = Metrics(CollectorRegistry()).of(model.name), ContentKeys(model.fingerprint)
     store: Any = Store()
-    once = Once(broker, metrics, cache_bytes=0)
+    once = Once(broker, metrics, Cache(0))
     embedder = Embedder(model, broker, tokens, decoders, metrics, keys, once)
     parts = Parts(
         settings,
@@ -110,7 +112,8 @@ def services() -> tuple[dict[Any, Any], asyncio.AbstractEventLoop]:
     )
     loop = asyncio.new_event_loop()
     atexit.register(loop.close)
-    return {kind: kind(parts) for kind, _, _ in METHODS}, loop
+    models = Models([parts])
+    return {kind: kind(models) for kind, _, _ in METHODS}, loop
 
 
 def seeds() -> Iterator[bytes]:

@@ -11,7 +11,7 @@ ENTRY_BYTES = 400
 
 class Cache(Generic[Value]):
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._entries: OrderedDict[bytes, tuple[Value, int]] = OrderedDict()
         self.bytes = 0
 
@@ -30,11 +30,11 @@ class Cache(Generic[Value]):
         """`size` is what the value holds in bytes. What is larger than the whole is not kept."""
         self.drop(key)
         size += ENTRY_BYTES
-        if size > self._max_bytes:
+        if size > self.max_bytes:
             return
         self._entries[key] = value, size
         self.bytes += size
-        while self.bytes > self._max_bytes:
+        while self.bytes > self.max_bytes:
             _, (_, freed) = self._entries.popitem(last=False)
             self.bytes -= freed
 

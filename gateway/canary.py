@@ -56,7 +56,7 @@ class Canary:
         try:
             await self.send()
         except Exception:
-            log.exception("the canary of the %s tower could not be sent", self.tower)
+            log.exception("the canary of the %s tower of %r could not be sent", self.tower, self.model.name)
             self.proved = False
 
     async def send(self) -> None:
@@ -89,9 +89,14 @@ class Canary:
             self._failed(f"a wrong vector: 1 - cosine is {found:.2g}, at most {TOLERANCE:g}")
             return
         if not self.proved:
-            log.info("the %s tower has proved itself: 1 - cosine is %.1e", self.tower, max(0.0, found))
+            log.info(
+                "the %s tower of %r has proved itself: 1 - cosine is %.1e",
+                self.tower,
+                self.model.name,
+                max(0.0, found),
+            )
         self._golden, self.proved = golden, True
 
     def _failed(self, reason: str) -> None:
-        log.error("the %s tower fails its canary: %s", self.tower, reason)
+        log.error("the %s tower of %r fails its canary: %s", self.tower, self.model.name, reason)
         self.proved = False

@@ -14,7 +14,7 @@ from gateway.deadlines import given_up_in_time
 from gateway.decode_pool import DecodePool
 from gateway.embedded import Embedded, with_failures
 from gateway.errors import ItemFailure
-from gateway.metrics import Metrics
+from gateway.metrics import ModelMetrics
 from gateway.once import Once
 from gateway.row_errors import failure_of_row, log_failed_rows
 from gateway.served import ServedModel
@@ -34,7 +34,7 @@ class Embedder:
         broker: GatewayEnd,
         tokens: TokenPool,
         decoders: DecodePool,
-        metrics: Metrics,
+        metrics: ModelMetrics,
         keys: ContentKeys,
         once: Once,
     ) -> None:

@@ -7,19 +7,18 @@ from siglip.v1 import embedding_pb2, embedding_pb2_grpc
 from gateway import checks, timing, vectors
 from gateway.call import Call
 from gateway.embedded import Embedded
-from gateway.parts import Parts
+from gateway.models import Models
 from gateway.stream import StreamWire, embed_stream
 
 
 class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, models: Models) -> None:
+        self._models = models
 
     async def EmbedTexts(
         self, request: embedding_pb2.EmbedTextsRequest, call: Call
     ) -> embedding_pb2.EmbedTextsResponse:
-        parts = self._parts
-        parts.accept(request.model, "text")
+        parts = self._models.accept(request.model, "text")
         checks.embed_texts(request, parts.settings)
         call.items = len(request.texts)
         with parts.admit(request, call, texts=call.items):
@@ -33,8 +32,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
     async def EmbedImages(
         self, request: embedding_pb2.EmbedImagesRequest, call: Call
     ) -> embedding_pb2.EmbedImagesResponse:
-        parts = self._parts
-        parts.accept(request.model, "vision")
+        parts = self._models.accept(request.model, "vision")
         checks.embed_images(request, parts.settings)
         call.items = len(request.images)
         with parts.admit(request, call, images=call.items):
@@ -46,7 +44,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         )
 
     async def EmbedStream(self, wire: StreamWire, call: Call) -> None:
-        await embed_stream(self._parts, wire, call)
+        await embed_stream(self._models, wire, call)
 
 
 def _results(

@@ -68,8 +68,9 @@ class UnknownModel(GatewayError):
     code = grpc.StatusCode.NOT_FOUND
     reason = "MODEL_UNKNOWN"
 
-    def __init__(self, asked: str, served: str) -> None:
-        super().__init__(f"model {shown(asked)} is not served here; this server serves {shown(served)}")
+    def __init__(self, asked: str, served: Sequence[str]) -> None:
+        names = ", ".join(map(shown, served))
+        super().__init__(f"model {shown(asked)} is not served here; this server serves {names}")
 
 
 class LabelSetNotFound(GatewayError):

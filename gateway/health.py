@@ -1,13 +1,15 @@
 """grpc.health.v1: each service is serving while every tower that it needs has a live worker, and has
 lately computed its canary rightly.
 
-Names: one for each service, "" for all served towers together, and "liveness", which says only that
-this process answers and so never restarts a healthy gateway because Redis or the workers are away.
+Names: one for each service, "" for all served towers together, "models/NAME" for those of one model, and
+"liveness", which says only that this process answers and so never restarts a healthy gateway because Redis
+or the workers are away. Of several models all must be there before a name serves for the first time; from
+then on one is enough: those that work must not be taken away from their callers with the one that does not.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
 
 import grpc
@@ -30,21 +32,24 @@ CHECK_PERIOD_S = 0.1
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     """`needs` says which towers each service needs; a service that needs none needs only the queue.
 
-    A tower that is not among the `served` never counts as live.
+    A tower that is not among the `served` never counts as live. `brokers` by the name of their model.
     """
 
     def __init__(
         self,
-        broker: GatewayEnd,
+        brokers: Mapping[str, GatewayEnd],
         served: Collection[Tower],
         needs: dict[str, Collection[Tower]],
         canaries: Collection[Canary],
     ) -> None:
-        self._broker = broker
+        self._brokers = brokers
         self._served = served
         self._canaries = canaries
         self._needs = needs
-        self._status = {**dict.fromkeys(needs, NOT_SERVING), LIVENESS: SERVING}
+        self._of_models = {name: f"models/{name}" for name in brokers}
+        self._names = [*needs, *self._of_models.values()]
+        self._status = {**dict.fromkeys(self._names, NOT_SERVING), LIVENESS: SERVING}
+        self._begun: set[str] = set()
         self._changed = asyncio.Event()
         self._stopping = False
 
@@ -68,11 +73,23 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
     async def refresh(self) -> None:
         """Takes over what the broker saw of the queue and its workers a moment ago."""
-        live = {tower for tower in self._served if await self._broker.workers(tower)}
-        live -= {canary.tower for canary in self._canaries if not canary.proved}
-        usable = self._broker.outage is None and not self._stopping
+        live = {model: await self._live(model) for model in self._brokers}
         for name, towers in self._needs.items():
-            self._set(name, SERVING if usable and live.issuperset(towers) else NOT_SERVING)
+            able = [live_here.issuperset(towers) for live_here in live.values() if live_here is not None]
+            if len(able) == len(live) and all(able):
+                self._begun.add(name)
+            self._set(name, SERVING if any(able) and name in self._begun else NOT_SERVING)
+        for model, name in self._of_models.items():
+            here = live[model]
+            self._set(name, SERVING if here is not None and here.issuperset(self._served) else NOT_SERVING)
+
+    async def _live(self, model: str) -> set[Tower] | None:
+        """The towers that can compute it now; None where its queue cannot be used."""
+        broker = self._brokers[model]
+        if broker.outage is not None or self._stopping:
+            return None
+        unproved = {each.tower for each in self._canaries if each.model.name == model and not each.proved}
+        return {tower for tower in self._served if await broker.workers(tower)} - unproved
 
     def stop(self) -> None:
         """Nothing is served any more, for good; watchers are told, and let go."""
@@ -81,7 +98,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._tell()
 
     def _set_all(self, status: int) -> None:
-        for name in self._needs:
+        for name in self._names:
             self._set(name, status)
 
     def _set(self, name: str, status: int) -> None:

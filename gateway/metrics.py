@@ -1,7 +1,7 @@
 """What a gateway counts and measures. Names and units follow Prometheus: seconds, bytes, _total."""
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -92,14 +92,14 @@ class Metrics:
         self._stage_s = Histogram(
             "siglip_stage_seconds",
             "Time of a call in one stage: decode (and tokenize), queue, compute.",
-            ["tower", "stage"],
+            ["model", "tower", "stage"],
             buckets=SECONDS,
             registry=registry,
         )
         self._items = Counter(
             "siglip_items",
             "Texts and images by outcome: OK or a reason.",
-            ["tower", "outcome"],
+            ["model", "tower", "outcome"],
             registry=registry,
         )
         self._failed = Counter(
@@ -121,12 +121,9 @@ class Metrics:
             "siglip_cache_items",
             "Texts and images by where they came from: hit (this gateway's memory), shared (Redis), "
             "refusal (known to be bad), joined (equal work on its way or in the call), miss (computed).",
-            ["tower", "result"],
+            ["model", "tower", "result"],
             registry=registry,
         )
-        for tower in get_args(Tower):
-            for result in get_args(Remembered):
-                self._cached.labels(tower, result)
         for wall in WALLS:
             self._walls.labels(wall)
         for how in get_args(HowEnded):
@@ -154,17 +151,31 @@ class Metrics:
         """A call has ended without having been answered."""
         self._ended.labels(how, stage).inc()
 
+    def of(self, model: str) -> "ModelMetrics":
+        """What is counted for each served model by itself."""
+        return ModelMetrics(model, self._items, self._stage_s, self._cached)
+
+
+class ModelMetrics:
+    """Of the items of one served model."""
+
+    def __init__(self, model: str, items: Counter, stage_s: Histogram, cached: Counter) -> None:
+        self._model, self._items, self._stage_s, self._cached = model, items, stage_s, cached
+        for tower in get_args(Tower):
+            for result in get_args(Remembered):
+                cached.labels(model, tower, result)
+
     def cached(self, tower: Tower, result: Remembered, count: int) -> None:
         """So many items came from there."""
         if count:
-            self._cached.labels(tower, result).inc(count)
+            self._cached.labels(self._model, tower, result).inc(count)
 
     def items(self, tower: str, outcomes: Iterable[str], **stage_us: int) -> None:
         """The items of one call have ended; `stage_us` names stages and their microseconds."""
         for outcome, count in collections.Counter(outcomes).items():
-            self._items.labels(tower, outcome).inc(count)
+            self._items.labels(self._model, tower, outcome).inc(count)
         for stage, micros in stage_us.items():
-            self._stage_s.labels(tower, stage).observe(micros / 1e6)
+            self._stage_s.labels(self._model, tower, stage).observe(micros / 1e6)
 
 
 class StateCollector:
@@ -174,12 +185,13 @@ class StateCollector:
         self,
         admission: Admission,
         streams: Streams,
-        broker: GatewayEnd,
+        brokers: Mapping[str, GatewayEnd],
         health: Health,
         certificates: Certificates | None,
         cache: Cache[Any],
     ) -> None:
-        self._admission, self._streams, self._broker, self._health = admission, streams, broker, health
+        """`brokers` by the name of their model."""
+        self._admission, self._streams, self._brokers, self._health = admission, streams, brokers, health
         self._cache = cache
         self._certificates = certificates
 
@@ -190,33 +202,38 @@ class StateCollector:
         yield _gauge("siglip_streams", "EmbedStream calls that are open.", self._streams.count)
         yield _gauge("siglip_cache_bytes", "What remembered vectors and refusals take.", self._cache.bytes)
         yield _gauge("siglip_cache_entries", "Vectors and refusals remembered.", len(self._cache))
-        outage = self._broker.outage is not None
+        outage = any(broker.outage for broker in self._brokers.values())
         yield _gauge("siglip_queue_up", "1 while the queue's server can be used.", not outage)
-        depth = GaugeMetricFamily(
-            "siglip_queue_entries", "Entries waiting or in work.", labels=["tower", "class"]
-        )
-        oldest = GaugeMetricFamily(
-            "siglip_queue_oldest_seconds", "Age of this gateway's oldest entry.", labels=["tower", "class"]
-        )
-        workers = GaugeMetricFamily("siglip_live_workers", "Workers with a lease.", labels=["tower"])
-        for state in self._broker.streams():
-            depth.add_metric([state.tower, state.job_class], state.entries)
-            oldest.add_metric([state.tower, state.job_class], state.oldest_s)
-        for tower, count in self._broker.live_workers().items():
-            workers.add_metric([tower], count)
-        yield from (depth, oldest, workers)
+        yield from self._queues()
         healthy = GaugeMetricFamily("siglip_healthy", "1 while a service serves.", labels=["service"])
         for service, serves in self._health.serving().items():
             healthy.add_metric([service], serves)
         yield healthy
         events = CounterMetricFamily("siglip_queue_events", "What befell the queue.", labels=["event"])
-        counts = dict.fromkeys(EVENTS, 0) | self._broker.stats
+        stats = sum((broker.stats for broker in self._brokers.values()), collections.Counter[str]())
+        counts = dict.fromkeys(EVENTS, 0) | stats
         for event, count in sorted(counts.items()):
             events.add_metric([event], count)
         yield events
         if self._certificates:
             text = "When the certificate in use ends, in Unix time."
             yield _gauge("siglip_tls_certificate_expiry_seconds", text, self._certificates.expires_s)
+
+    def _queues(self) -> Iterator[Metric]:
+        """Of each model and tower."""
+        labels = ["model", "tower", "class"]
+        depth = GaugeMetricFamily("siglip_queue_entries", "Entries waiting or in work.", labels=labels)
+        oldest = GaugeMetricFamily(
+            "siglip_queue_oldest_seconds", "Age of this gateway's oldest entry.", labels=labels
+        )
+        workers = GaugeMetricFamily("siglip_live_workers", "Workers with a lease.", labels=labels[:2])
+        for name, broker in self._brokers.items():
+            for state in broker.streams():
+                depth.add_metric([name, state.tower, state.job_class], state.entries)
+                oldest.add_metric([name, state.tower, state.job_class], state.oldest_s)
+            for tower, count in broker.live_workers().items():
+                workers.add_metric([name, tower], count)
+        yield from (depth, oldest, workers)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -8,21 +8,22 @@ from broker import WorkerInfo
 from gateway import checks
 from gateway.access import Caller
 from gateway.call import Call
+from gateway.models import Models
 from gateway.parts import Parts
 from siglip_model.scoring import DEFAULT_TEMPLATE
 from siglip_settings import GatewaySettings, Tower
 
 
 class ModelService(model_pb2_grpc.ModelServiceServicer):
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, models: Models) -> None:
+        self._models = models
 
     async def GetModel(self, request: model_pb2.GetModelRequest, call: Call) -> model_pb2.GetModelResponse:
-        parts, model = self._parts, self._parts.model
-        parts.accept(request.model)
+        parts = self._models.accept(request.model)
+        model = parts.model
         if parts.broker.outage is not None:
             raise parts.broker.outage
-        text, vision = await self._workers("text"), await self._workers("vision")
+        text, vision = await _workers(parts, "text"), await _workers(parts, "vision")
         return model_pb2.GetModelResponse(
             name=model.name,
             revision=model.revision,
@@ -37,13 +38,13 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
             attention=_distinct(worker.attention for worker in (*text, *vision)),
             templates=[DEFAULT_TEMPLATE],
             limits=_limits(parts.settings, call.caller),
-            text_tower=self._status("text", text),
-            vision_tower=self._status("vision", vision),
+            text_tower=_status(parts, "text", text),
+            vision_tower=_status(parts, "vision", vision),
+            served_models=self._models.names,
         )
 
     async def Tokenize(self, request: model_pb2.TokenizeRequest, call: Call) -> model_pb2.TokenizeResponse:
-        parts = self._parts
-        parts.accept(request.model)
+        parts = self._models.accept(request.model)
         checks.tokenize(request, parts.settings)
         call.items = len(request.texts)
         with parts.admit(request, call, texts=call.items), call.stage("text", "decode"):
@@ -55,15 +56,17 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
             ]
         )
 
-    async def _workers(self, tower: Tower) -> Sequence[WorkerInfo]:
-        return await self._parts.broker.workers(tower) if tower in self._parts.settings.served_towers else ()
 
-    def _status(self, tower: Tower, workers: Sequence[WorkerInfo]) -> model_pb2.TowerStatus:
-        return model_pb2.TowerStatus(
-            served=tower in self._parts.settings.served_towers,
-            live_workers=len(workers),
-            devices=[worker.device for worker in workers],
-        )
+async def _workers(parts: Parts, tower: Tower) -> Sequence[WorkerInfo]:
+    return await parts.broker.workers(tower) if tower in parts.settings.served_towers else ()
+
+
+def _status(parts: Parts, tower: Tower, workers: Sequence[WorkerInfo]) -> model_pb2.TowerStatus:
+    return model_pb2.TowerStatus(
+        served=tower in parts.settings.served_towers,
+        live_workers=len(workers),
+        devices=[worker.device for worker in workers],
+    )
 
 
 def _distinct(names: Iterable[str]) -> str:

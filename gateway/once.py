@@ -10,7 +10,7 @@ from gateway.call import Call
 from gateway.embedded import Embedded, Item
 from gateway.errors import ItemFailure
 from gateway.flights import Flight, Flights
-from gateway.metrics import Metrics
+from gateway.metrics import ModelMetrics
 from siglip_settings import Tower
 
 # Workers have died of it: those who wait for the same must not kill others.
@@ -20,16 +20,16 @@ Compute = Callable[[Sequence[int]], Awaitable[Embedded]]
 
 
 class Once:
-    """With a cache of 0 bytes only equal items of one call are one."""
+    """Of one model; several may share the cache. With one of 0 bytes only equal items of a call are one."""
 
     def __init__(
-        self, broker: GatewayEnd, metrics: Metrics, cache_bytes: int, shared: SharedCache | None = None
+        self, broker: GatewayEnd, metrics: ModelMetrics, cache: Cache[Item], shared: SharedCache | None = None
     ) -> None:
         self._broker = broker
         self._metrics = metrics
         self._shared = shared
-        self._flights = Flights() if cache_bytes else None
-        self.cache: Cache[Item] = Cache(cache_bytes)
+        self._flights = Flights() if cache.max_bytes else None
+        self.cache = cache
         self._numerics: dict[Tower, set[str]] = {}
 
     async def embed(self, tower: Tower, keys: Sequence[bytes], compute: Compute, call: Call) -> Embedded:

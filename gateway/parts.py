@@ -1,4 +1,4 @@
-"""What the services share: the model served, the settings, and the way to the workers."""
+"""What the services need of one served model: its files, the way to its workers, what all models share."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -8,10 +8,11 @@ from google.protobuf.message import Message
 from broker import GatewayEnd
 from gateway.admission import Admission
 from gateway.call import Call
+from gateway.canary import Canary
 from gateway.embed import Embedder
 from gateway.errors import TowerNotServed
 from gateway.label_sets import LabelSets
-from gateway.metrics import Metrics
+from gateway.metrics import ModelMetrics
 from gateway.served import ServedModel
 from gateway.streams import Streams
 from gateway.tokens import TokenPool
@@ -20,6 +21,8 @@ from siglip_settings import GatewaySettings, Tower
 
 @dataclass(frozen=True, slots=True)
 class Parts:
+    """`settings`, `admission` and `streams` are those of the gateway, the rest is this model's own."""
+
     settings: GatewaySettings
     model: ServedModel
     broker: GatewayEnd
@@ -28,11 +31,11 @@ class Parts:
     admission: Admission
     label_sets: LabelSets
     streams: Streams
-    metrics: Metrics
+    metrics: ModelMetrics
+    canaries: tuple[Canary, ...] = ()
 
-    def accept(self, model: str, *towers: Tower) -> None:
-        """Raises UnknownModel, or TowerNotServed for a tower that this deployment leaves out."""
-        self.model.check_name(model)
+    def require(self, *towers: Tower) -> None:
+        """Raises TowerNotServed for a tower that this deployment leaves out."""
         for tower in towers:
             if tower not in self.settings.served_towers:
                 raise TowerNotServed(tower, self.settings.towers)

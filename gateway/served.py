@@ -7,7 +7,7 @@ from typing import Self
 from siglip.v1 import types_pb2
 
 from broker import Dtype
-from gateway.errors import StartError, UnknownModel
+from gateway.errors import StartError
 from gateway.tokens import Tokenizer
 from siglip_model.auto import AutoTokenizer
 from siglip_model.config import SiglipConfig, SiglipTextConfig, SiglipVisionConfig
@@ -26,7 +26,7 @@ from siglip_model.files import (
 from siglip_model.fingerprint import fingerprint
 from siglip_model.golden import Vector, read_golden, text_row, vision_row
 from siglip_model.image_processing import SiglipImageProcessor
-from siglip_settings import GatewaySettings, Tower
+from siglip_settings import ModelSettings, Tower
 
 NAFLEX = "siglip2"
 
@@ -50,7 +50,7 @@ class ServedModel:
     """Unit vectors of the canary rows by tower; empty when the checkpoint has none."""
 
     @classmethod
-    def load(cls, settings: GatewaySettings) -> Self:
+    def load(cls, settings: ModelSettings) -> Self:
         """Raises StartError when the checkpoint is missing, incomplete or damaged."""
         try:
             files = resolve(settings.model, revision=settings.revision, cache_dir=settings.cache_dir)
@@ -96,11 +96,6 @@ class ServedModel:
             return ids.astype("<i4").tobytes(), ids.shape, "int32"
         pixels = vision_row(SiglipVisionConfig(image_size=self.image_size))
         return pixels.tobytes(), pixels.shape, "uint8"
-
-    def check_name(self, asked: str) -> None:
-        """Raises UnknownModel; the empty name means this model."""
-        if asked and asked != self.name:
-            raise UnknownModel(asked, self.name)
 
     def info(self) -> types_pb2.ModelInfo:
         return types_pb2.ModelInfo(name=self.name, revision=self.revision, fingerprint=self.fingerprint)

@@ -6,6 +6,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Collection
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,40 +16,30 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 from siglip.v1 import embedding_pb2_grpc, model_pb2_grpc, zero_shot_pb2_grpc
 
-from broker import BrokerError, GatewayEnd, GatewayLimits, connect_gateway, model_tag
 from gateway import traces
 from gateway.access import Access
-from gateway.admission import Admission
 from gateway.arrivals import Arrivals
-from gateway.canary import Canary
-from gateway.content_keys import ContentKeys
+from gateway.assembly import Assembly
+from gateway.cache import Cache
 from gateway.crowds import most_fields
 from gateway.deadlines import Deadlines
-from gateway.decode_pool import DecodePool
-from gateway.decoding import DecoderSettings
-from gateway.embed import Embedder
+from gateway.embedded import Item
 from gateway.embedding import EmbeddingService
 from gateway.errors import StartError
 from gateway.health import Health
-from gateway.helpers import Helpers
 from gateway.interceptor import CallInterceptor
-from gateway.label_sets import LabelSets
 from gateway.listen import bind, is_local
 from gateway.memory import return_freed_memory
 from gateway.metrics import Metrics, StateCollector
 from gateway.model import ModelService
-from gateway.once import Once
+from gateway.models import Models
 from gateway.parts import Parts
 from gateway.served import ServedModel
-from gateway.shared import Shared
 from gateway.stream import AGE_SHARE
-from gateway.streams import Streams
 from gateway.tls import certificates_of
-from gateway.tokens import TokenPool
 from gateway.zero_shot import ZeroShotService
 from siglip_metrics import Page, PageError, new_registry
 from siglip_settings import GatewaySettings, Tower
-from siglip_settings.cores import usable_cores
 
 if TYPE_CHECKING:
     from siglip_traces.spans import Traces
@@ -59,9 +50,6 @@ EMBEDDING = "siglip.v1.EmbeddingService"
 ZERO_SHOT = "siglip.v1.ZeroShotService"
 MODEL = "siglip.v1.ModelService"
 
-# What the costliest format, WebP, takes for a pixel, and room for everything else.
-DECODER_BYTES_PER_PIXEL = 20
-DECODER_BYTES = 256 << 20
 MAX_CALLS_OF_A_CONNECTION = 256
 # What a caller has beyond the longest call to read its reply on a connection that ends.
 GRACE_S = 5.0
@@ -72,15 +60,19 @@ class Gateway:
     """A gateway that accepts calls. `port` is 0 on a unix socket."""
 
     port: int
-    parts: Parts
+    models: Models
     server: grpc.aio.Server
     calls: CallInterceptor
     health: Health
-    decoders: DecodePool
-    shared: Shared
+    opened: AsyncExitStack
     following: list[asyncio.Task[None]]
     page: Page | None
     traces: "Traces | None"
+
+    @property
+    def parts(self) -> Parts:
+        """Of the first model."""
+        return self.models.first
 
     async def stop(self, drain_timeout_s: float) -> None:
         """Accepts no more calls; gives those in work `drain_timeout_s` to end."""
@@ -94,10 +86,7 @@ class Gateway:
         await asyncio.gather(*self.following, return_exceptions=True)
         if self.page:
             self.page.close()
-        self.decoders.close()
-        self.parts.tokens.close()
-        await self.shared.close()
-        await self.parts.broker.close()
+        await self.opened.aclose()
         if self.traces:
             await asyncio.to_thread(self.traces.close)
 
@@ -128,14 +117,14 @@ async def serve(
     gc.freeze()
     if on_listening:
         on_listening(gateway.port)
-    model = gateway.parts.model
-    log.info(
-        "serving %r, fingerprint %s, on %s (port %d)",
-        model.name,
-        model.fingerprint,
-        settings.listen,
-        gateway.port,
-    )
+    for parts in gateway.models.each:
+        log.info(
+            "serving %r, fingerprint %s, on %s (port %d)",
+            parts.model.name,
+            parts.model.fingerprint,
+            settings.listen,
+            gateway.port,
+        )
     await stop.wait()
     log.info("draining for at most %g s", settings.drain_timeout_s)
     stopping = asyncio.create_task(gateway.stop(settings.drain_timeout_s))
@@ -157,46 +146,35 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
     access, certificates, deadlines = _access(settings), certificates_of(settings), Deadlines.of(settings)
     encryption = certificates.credentials() if certificates else None
     spans = traces.start(settings)
-    model = ServedModel.load(settings)
-    broker = await _connect(settings, model)
-    registry = new_registry(process="gateway", model=model.name, fingerprint=model.fingerprint)
-    metrics = Metrics(registry)
-    try:
-        shared = await Shared.connect(settings, model)
-    except StartError:
-        await broker.close()
-        raise
-    once = Once(broker, metrics, settings.cache_bytes, shared.cache)
-    parts, decoders = _assemble(settings, model, broker, metrics, once, shared)
-    canaries = _canaries(settings, model, broker)
-    health = Health(broker, settings.served_towers, _needs(settings), canaries)
-    registry.register(
-        StateCollector(parts.admission, parts.streams, broker, health, certificates, once.cache)
+    served = [ServedModel.load(each) for each in settings.each_model]
+    registry = new_registry(
+        process="gateway",
+        model=",".join(model.name for model in served),
+        fingerprint=",".join(model.fingerprint for model in served),
     )
-    arrivals = Arrivals(settings.max_slow_messages)
-    calls = CallInterceptor(deadlines, access, arrivals, metrics, most_fields(settings), spans)
-    server = _server(settings, parts, calls, health)
+    metrics, cache, opened = Metrics(registry), Cache[Item](settings.cache_bytes), AsyncExitStack()
     try:
+        models = await Assembly(settings, metrics, cache, opened).models(served)
+        canaries = [canary for parts in models.each for canary in parts.canaries]
+        brokers = {parts.model.name: parts.broker for parts in models.each}
+        health = Health(brokers, settings.served_towers, _needs(settings), canaries)
+        admission, streams = models.first.admission, models.first.streams
+        registry.register(StateCollector(admission, streams, brokers, health, certificates, cache))
+        arrivals = Arrivals(settings.max_slow_messages)
+        calls = CallInterceptor(deadlines, access, arrivals, metrics, most_fields(settings), spans)
+        server = _server(settings, models, calls, health)
         port = bind(server, settings.listen, encryption)
         if probe_socket:
             bind(server, f"unix:{probe_socket}", None)
         page = _page(settings, registry)
-    except StartError:
-        decoders.close()
-        await shared.close()
-        await broker.close()
+    except BaseException:
+        await opened.aclose()
         raise
     await health.refresh()
     await server.start()
     following = [asyncio.create_task(canary.follow()) for canary in canaries]
     following.append(asyncio.create_task(health.follow()))
-    return Gateway(port, parts, server, calls, health, decoders, shared, following, page, spans)
-
-
-def _canaries(settings: GatewaySettings, model: ServedModel, broker: GatewayEnd) -> list[Canary]:
-    if not settings.canary_interval_s:
-        return []
-    return [Canary(tower, model, broker, settings.canary_interval_s) for tower in settings.served_towers]
+    return Gateway(port, models, server, calls, health, opened, following, page, spans)
 
 
 def _page(settings: GatewaySettings, registry: CollectorRegistry) -> Page | None:
@@ -223,55 +201,6 @@ def _access(settings: GatewaySettings) -> Access:
     return access
 
 
-async def _connect(settings: GatewaySettings, model: ServedModel) -> GatewayEnd:
-    limits = GatewayLimits(
-        queue_max_entries=settings.queue_max_entries,
-        max_in_flight_bytes=settings.max_in_flight_bytes,
-        no_worker_timeout_s=settings.no_worker_timeout_s,
-    )
-    try:
-        return await connect_gateway(
-            settings,
-            tag=model_tag(model.name, model.fingerprint),
-            fingerprint=model.fingerprint,
-            towers=settings.served_towers,
-            limits=limits,
-        )
-    except BrokerError as error:
-        raise StartError(str(error)) from error
-
-
-def _assemble(
-    settings: GatewaySettings,
-    model: ServedModel,
-    broker: GatewayEnd,
-    metrics: Metrics,
-    once: Once,
-    shared: Shared,
-) -> tuple[Parts, DecodePool]:
-    tokens = TokenPool(model.tokenizer, model.text_length, settings.max_text_bytes)
-    count = settings.decode_processes or usable_cores()
-    helpers = Helpers(_decoder(settings, model), count, settings.max_decode_s)
-    decoders = DecodePool(helpers, count, on_close=helpers.close)
-    keys = ContentKeys(model.fingerprint)
-    embedder = Embedder(model, broker, tokens, decoders, metrics, keys, once)
-    label_sets = LabelSets(settings, keys, model.embedding_dim, embedder, shared.label_sets)
-    admission = Admission(settings.max_in_flight_rows, settings.max_in_flight_bytes)
-    streams = Streams.of(settings)
-    parts = Parts(settings, model, broker, tokens, embedder, admission, label_sets, streams, metrics)
-    return parts, decoders
-
-
-def _decoder(settings: GatewaySettings, model: ServedModel) -> DecoderSettings:
-    return DecoderSettings(
-        size=model.image_size,
-        resample=model.resample,
-        max_bytes=settings.max_image_bytes,
-        max_pixels=settings.max_image_pixels,
-        max_memory_bytes=DECODER_BYTES + DECODER_BYTES_PER_PIXEL * settings.max_image_pixels,
-    )
-
-
 def _needs(settings: GatewaySettings) -> dict[str, Collection[Tower]]:
     served = settings.served_towers
     return {"": served, EMBEDDING: served, ZERO_SHOT: ("text", "vision"), MODEL: ()}
@@ -283,7 +212,7 @@ def _grace_s(settings: GatewaySettings) -> float:
 
 
 def _server(
-    settings: GatewaySettings, parts: Parts, calls: CallInterceptor, health: Health
+    settings: GatewaySettings, models: Models, calls: CallInterceptor, health: Health
 ) -> grpc.aio.Server:
     server = grpc.aio.server(
         interceptors=[calls],
@@ -304,9 +233,9 @@ def _server(
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ],
     )
-    embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(EmbeddingService(parts), server)
-    zero_shot_pb2_grpc.add_ZeroShotServiceServicer_to_server(ZeroShotService(parts), server)
-    model_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(parts), server)
+    embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(EmbeddingService(models), server)
+    zero_shot_pb2_grpc.add_ZeroShotServiceServicer_to_server(ZeroShotService(models), server)
+    model_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(models), server)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     if settings.reflection == "off" or (settings.reflection == "auto" and not is_local(settings.listen)):
         return server

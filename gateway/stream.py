@@ -10,6 +10,7 @@ from gateway import checks, vectors
 from gateway.call import Call
 from gateway.embedded import Item as Outcome
 from gateway.errors import InvalidRequest, ItemFailure, TimeIsUp, Violation
+from gateway.models import Models
 from gateway.parts import Parts
 from gateway.stream_groups import Group, Groups
 from gateway.stream_items import TOWER_OF, Item, ItemReader, duplicate
@@ -26,20 +27,18 @@ Response = embedding_pb2.EmbedStreamResponse
 StreamWire = Wire[Request, Response]
 
 
-async def embed_stream(parts: Parts, wire: StreamWire, call: Call) -> None:
+async def embed_stream(models: Models, wire: StreamWire, call: Call) -> None:
     """Raises what ends the whole stream: InvalidRequest, UnknownModel, Overloaded, Stopping, TimeIsUp."""
-    stream = Stream(parts, wire, call)
-    with parts.streams.one(call.caller.name, stream.leave):
+    stream = Stream(models, wire, call)
+    with models.first.streams.one(call.caller.name, stream.leave):
         await stream.run()
 
 
 class Stream:
-    def __init__(self, parts: Parts, wire: StreamWire, call: Call) -> None:
-        self._parts, self._wire, self._call = parts, wire, call
-        settings = parts.settings
+    def __init__(self, models: Models, wire: StreamWire, call: Call) -> None:
+        self._models, self._wire, self._call = models, wire, call
+        settings = self._settings = models.first.settings
         self._window = Window(settings.stream_max_items, settings.stream_max_bytes)
-        self._items = ItemReader(parts.model, settings.served_towers)
-        self._groups = Groups(parts, call, self._answered, self._break)
         # Ids to the sequence of whose they are.
         self._unanswered: dict[int, int] = {}
         self._outbox = Outbox(ordered=False)
@@ -68,7 +67,7 @@ class Stream:
             await self._groups.cancel()
 
     async def _first(self) -> Request:
-        longest_s = self._parts.settings.max_deadline_s
+        longest_s = self._settings.max_deadline_s
         try:
             async with asyncio.timeout(longest_s):
                 request = await self._wire.read()
@@ -77,17 +76,23 @@ class Stream:
         if request is None or not request.HasField("options"):
             raise _invalid("options", "FIELD_EMPTY", "the first message of a stream must have them")
         options = request.options
-        self._parts.accept(options.model)
+        self._serve(self._models.accept(options.model))
         checks.embed_stream(options)
         self._options, self._outbox = options.embedding, Outbox(options.ordered)
         return request
 
+    def _serve(self, parts: Parts) -> None:
+        """Of the model that the first message names."""
+        self._parts = parts
+        self._items = ItemReader(parts.model, self._settings.served_towers)
+        self._groups = Groups(parts, self._call, self._answered, self._break)
+
     def _age_s(self) -> float:
         """Streams that began together end one after the other."""
-        return self._parts.settings.max_connection_age_s * AGE_SHARE * random.uniform(0.8, 1.0)
+        return self._settings.max_connection_age_s * AGE_SHARE * random.uniform(0.8, 1.0)
 
     def _opened(self) -> embedding_pb2.StreamOpened:
-        settings, model = self._parts.settings, self._parts.model
+        settings, model = self._settings, self._parts.model
         return embedding_pb2.StreamOpened(
             model=model.info(),
             max_unanswered_items=self._window.max_items,

@@ -13,7 +13,9 @@ from gateway import checks, scores, timing
 from gateway.call import Call, microseconds_since
 from gateway.embedded import Embedded
 from gateway.label_sets import LabelSet
+from gateway.models import Models
 from gateway.parts import Parts
+from gateway.served import ServedModel
 from gateway.vectors import Floats
 from siglip_model import scoring
 
@@ -22,22 +24,22 @@ Second = TypeVar("Second")
 
 
 class ZeroShotService(zero_shot_pb2_grpc.ZeroShotServiceServicer):
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, models: Models) -> None:
+        self._models = models
 
     async def Classify(
         self, request: zero_shot_pb2.ClassifyRequest, call: Call
     ) -> zero_shot_pb2.ClassifyResponse:
-        parts = self._parts
-        prompts = self._checked(request)
+        parts = self._accepted(request)
+        prompts = _checked(request, parts)
         call.items = len(request.images)
         with parts.admit(request, call, texts=prompts, images=call.items):
-            labels = await self._labels(request, call)
+            labels = await _labels(parts, request, call)
             embedding = parts.embedder.images(request.images, call)
             images, (label_set, texts) = await _together(embedding, labels())
         start = time.monotonic()
         with call.traced("score"):
-            results = self._classified(request, images, label_set)
+            results = _classified(parts.model, request, images, label_set)
         return zero_shot_pb2.ClassifyResponse(
             results=results,
             logit_scale=parts.model.logit_scale,
@@ -49,8 +51,7 @@ class ZeroShotService(zero_shot_pb2_grpc.ZeroShotServiceServicer):
     async def CreateLabelSet(
         self, request: zero_shot_pb2.CreateLabelSetRequest, call: Call
     ) -> zero_shot_pb2.CreateLabelSetResponse:
-        parts = self._parts
-        parts.accept(request.model, "text")
+        parts = self._models.accept(request.model, "text")
         templates = _templates(request)
         checks.create_label_set(request, templates, parts.settings)
         call.items = len(request.labels)
@@ -65,15 +66,15 @@ class ZeroShotService(zero_shot_pb2_grpc.ZeroShotServiceServicer):
         )
 
     async def Score(self, request: zero_shot_pb2.ScoreRequest, call: Call) -> zero_shot_pb2.ScoreResponse:
-        parts, model = self._parts, self._parts.model
-        parts.accept(request.model, "text", "vision")
+        parts = self._models.accept(request.model, "text", "vision")
+        model = parts.model
         checks.score(request, parts.settings)
         call.items = len(request.images) + len(request.texts)
         with parts.admit(request, call, texts=len(request.texts), images=len(request.images)):
-            images, texts = await self._both(request.images, request.texts, call)
+            images, texts = await _both(parts, request.images, request.texts, call)
         start = time.monotonic()
         with call.traced("score"):
-            logits = self._all_logits(images, texts)
+            logits = _all_logits(model, images, texts)
         return zero_shot_pb2.ScoreResponse(
             logits_per_image=_matrix(logits),
             probabilities=_matrix(scoring.sigmoid(logits)),
@@ -84,84 +85,90 @@ class ZeroShotService(zero_shot_pb2_grpc.ZeroShotServiceServicer):
             timing=timing.of(call, images, texts, score_us=microseconds_since(start)),
         )
 
-    def _checked(self, request: zero_shot_pb2.ClassifyRequest) -> int:
-        """How many texts it holds."""
-        parts = self._parts
+    def _accepted(self, request: zero_shot_pb2.ClassifyRequest) -> Parts:
         if request.label_set:
-            parts.accept(request.model, "vision")
-            checks.classify_by_handle(request, parts.settings)
-            return 0
-        parts.accept(request.model, "text", "vision")
-        templates = _templates(request)
-        checks.classify(request, templates, parts.settings)
-        return len(request.labels) * len(templates)
+            return self._models.accept(request.model, "vision")
+        return self._models.accept(request.model, "text", "vision")
 
-    async def _labels(
-        self, request: zero_shot_pb2.ClassifyRequest, call: Call
-    ) -> Callable[[], Coroutine[Any, Any, tuple[LabelSet, Embedded]]]:
-        """What gives the labels' vectors. A handle that nobody knows costs no work on images."""
-        label_sets = self._parts.label_sets
-        if not request.label_set:
-            return partial(label_sets.of, request.labels, _templates(request), call)
-        known = await label_sets.get(request.label_set)
-        checks.reply(request, known.labels, self._parts.settings)
-        return partial(label_sets.current, known, call)
 
-    async def _both(
-        self, images: Sequence[bytes], texts: Sequence[str], call: Call
-    ) -> tuple[Embedded, Embedded]:
-        embedder = self._parts.embedder
-        return await _together(embedder.images(images, call), embedder.texts(texts, call))
+def _checked(request: zero_shot_pb2.ClassifyRequest, parts: Parts) -> int:
+    """How many texts it holds."""
+    if request.label_set:
+        checks.classify_by_handle(request, parts.settings)
+        return 0
+    templates = _templates(request)
+    checks.classify(request, templates, parts.settings)
+    return len(request.labels) * len(templates)
 
-    def _classified(
-        self, request: zero_shot_pb2.ClassifyRequest, images: Embedded, label_set: LabelSet
-    ) -> list[zero_shot_pb2.ClassificationResult]:
-        """One result for each image."""
-        failures, vectors = dict(images.failures()), label_set.vectors
-        cosines = scores.cosines(scores.unit_vectors(images, vectors.shape[1]), vectors)
-        return [
-            zero_shot_pb2.ClassificationResult(error=failures[index].to_proto(index, "images"))
-            if index in failures
-            else zero_shot_pb2.ClassificationResult(scores=self._scores(request, label_set.labels, cosine))
-            for index, cosine in enumerate(cosines)
+
+async def _labels(
+    parts: Parts, request: zero_shot_pb2.ClassifyRequest, call: Call
+) -> Callable[[], Coroutine[Any, Any, tuple[LabelSet, Embedded]]]:
+    """What gives the labels' vectors. A handle that nobody knows costs no work on images."""
+    label_sets = parts.label_sets
+    if not request.label_set:
+        return partial(label_sets.of, request.labels, _templates(request), call)
+    known = await label_sets.get(request.label_set)
+    checks.reply(request, known.labels, parts.settings)
+    return partial(label_sets.current, known, call)
+
+
+async def _both(
+    parts: Parts, images: Sequence[bytes], texts: Sequence[str], call: Call
+) -> tuple[Embedded, Embedded]:
+    embedder = parts.embedder
+    return await _together(embedder.images(images, call), embedder.texts(texts, call))
+
+
+def _classified(
+    model: ServedModel, request: zero_shot_pb2.ClassifyRequest, images: Embedded, label_set: LabelSet
+) -> list[zero_shot_pb2.ClassificationResult]:
+    """One result for each image."""
+    failures, vectors = dict(images.failures()), label_set.vectors
+    cosines = scores.cosines(scores.unit_vectors(images, vectors.shape[1]), vectors)
+    return [
+        zero_shot_pb2.ClassificationResult(error=failures[index].to_proto(index, "images"))
+        if index in failures
+        else zero_shot_pb2.ClassificationResult(scores=_scores(model, request, label_set.labels, cosine))
+        for index, cosine in enumerate(cosines)
+    ]
+
+
+def _scores(
+    model: ServedModel, request: zero_shot_pb2.ClassifyRequest, labels: Sequence[str], cosines: Floats
+) -> zero_shot_pb2.LabelScores:
+    """The labels of one image; `cosines` [labels]."""
+    softmax = request.activation == zero_shot_pb2.ACTIVATION_SOFTMAX
+    logits = _logits(model, cosines)
+    # Over all labels, before any is left out.
+    probabilities = scoring.softmax(logits) if softmax else scoring.sigmoid(logits)
+    ranked = scoring.rank(probabilities, request.top_k, request.threshold)
+    columns = (values[ranked].tolist() for values in (probabilities, logits, cosines))
+    return zero_shot_pb2.LabelScores(
+        scores=[
+            zero_shot_pb2.LabelScore(
+                label=labels[index],
+                label_index=index,
+                probability=probability,
+                logit=logit,
+                cosine=cosine,
+            )
+            for index, probability, logit, cosine in zip(ranked, *columns, strict=True)
         ]
+    )
 
-    def _scores(
-        self, request: zero_shot_pb2.ClassifyRequest, labels: Sequence[str], cosines: Floats
-    ) -> zero_shot_pb2.LabelScores:
-        """The labels of one image; `cosines` [labels]."""
-        softmax = request.activation == zero_shot_pb2.ACTIVATION_SOFTMAX
-        logits = self._logits(cosines)
-        # Over all labels, before any is left out.
-        probabilities = scoring.softmax(logits) if softmax else scoring.sigmoid(logits)
-        ranked = scoring.rank(probabilities, request.top_k, request.threshold)
-        columns = (values[ranked].tolist() for values in (probabilities, logits, cosines))
-        return zero_shot_pb2.LabelScores(
-            scores=[
-                zero_shot_pb2.LabelScore(
-                    label=labels[index],
-                    label_index=index,
-                    probability=probability,
-                    logit=logit,
-                    cosine=cosine,
-                )
-                for index, probability, logit, cosine in zip(ranked, *columns, strict=True)
-            ]
-        )
 
-    def _all_logits(self, images: Embedded, texts: Embedded) -> Floats:
-        """[images, texts]; NaN where one of the two failed."""
-        dim = self._parts.model.embedding_dim
-        logits = self._logits(
-            scores.cosines(scores.unit_vectors(images, dim), scores.unit_vectors(texts, dim))
-        )
-        logits[[index for index, _ in images.failures()], :] = np.nan
-        logits[:, [index for index, _ in texts.failures()]] = np.nan
-        return logits
+def _all_logits(model: ServedModel, images: Embedded, texts: Embedded) -> Floats:
+    """[images, texts]; NaN where one of the two failed."""
+    dim = model.embedding_dim
+    logits = _logits(model, scores.cosines(scores.unit_vectors(images, dim), scores.unit_vectors(texts, dim)))
+    logits[[index for index, _ in images.failures()], :] = np.nan
+    logits[:, [index for index, _ in texts.failures()]] = np.nan
+    return logits
 
-    def _logits(self, cosines: Floats) -> Floats:
-        model = self._parts.model
-        return cosines * np.float32(model.logit_scale) + np.float32(model.logit_bias)
+
+def _logits(model: ServedModel, cosines: Floats) -> Floats:
+    return cosines * np.float32(model.logit_scale) + np.float32(model.logit_bias)
 
 
 def _templates(request: zero_shot_pb2.ClassifyRequest | zero_shot_pb2.CreateLabelSetRequest) -> list[str]:

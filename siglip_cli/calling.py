@@ -44,7 +44,13 @@ def open_client(settings: ClientSettings, **options: Any) -> "Client":
     if not settings.address.isprintable():  # gRPC would raise, or try to reach it
         raise CommandError(f"--address is {settings.address!r}, which no address can be")
     try:
-        return Client(settings.address, timeout_s=settings.timeout_s, **_access(settings), **options)
+        return Client(
+            settings.address,
+            model=settings.served_model or "",
+            timeout_s=settings.timeout_s,
+            **_access(settings),
+            **options,
+        )
     except OSError as error:
         raise CommandError(f"cannot use TLS: {error.filename}: {error.strerror}") from error
     except ValueError as error:  # a token that would travel in clear, a file that holds no certificate

@@ -8,6 +8,7 @@ from pathlib import Path
 from siglip_cli.child import Program
 from siglip_settings import (
     GatewaySettings,
+    ModelSettings,
     ServeSettings,
     SettingsError,
     Tower,
@@ -31,8 +32,16 @@ class Setup:
     folder: Path
     """Private to the service, removed with it."""
     redis_url: str
-    hub_commit: str
-    """Of a model that was fetched from the hub; empty for a local folder."""
+    hub_commits: tuple[str, ...]
+    """Of each model that was fetched from the hub; empty for a local folder."""
+
+    @property
+    def models(self) -> list[ModelSettings]:
+        """As children get them: no child asks the hub again, or finds a newer commit there."""
+        return [
+            replace(model, model_name=model.served_name, revision=commit or model.revision)
+            for model, commit in zip(self.settings.each_model, self.hub_commits, strict=True)
+        ]
 
 
 def gateway_program(setup: Setup) -> Program:
@@ -40,7 +49,8 @@ def gateway_program(setup: Setup) -> Program:
     address_file = setup.folder / ADDRESS_FILE
     command = [*_SIGLIP, "gateway", "--end-with-stdin", "--address-file", str(address_file)]
     command += ["--probe-socket", str(setup.folder / PROBE_SOCKET)]
-    return Program("gateway", command, _environ(GatewaySettings, setup))
+    further = ",".join(map(_entry, setup.models[1:])) or None
+    return Program("gateway", command, _environ(GatewaySettings, setup, setup.models[0], more_models=further))
 
 
 def metrics_listen(settings: ServeSettings, after: int) -> str | None:
@@ -52,20 +62,32 @@ def metrics_listen(settings: ServeSettings, after: int) -> str | None:
 
 
 def worker_programs(setup: Setup) -> list[Program]:
-    """The workers of all served towers; unless told otherwise they share the cores evenly."""
+    """The workers of all models and served towers; unless told otherwise they share the cores evenly."""
     settings = setup.settings
     counts = {tower: worker_count(settings, tower) for tower in settings.served_towers}
-    threads = settings.threads or max(1, usable_cores() // max(1, sum(counts.values())))
+    threads = settings.threads or max(1, usable_cores() // max(1, len(setup.models) * sum(counts.values())))
     command = [*_SIGLIP, "worker", "--end-with-stdin", "--tower"]
-    named = [(tower, number) for tower, count in counts.items() for number in range(1, count + 1)]
+    wanted = [
+        (model, tower, number)
+        for model in setup.models
+        for tower, count in counts.items()
+        for number in range(1, count + 1)
+    ]
     return [
         Program(
-            f"{tower} worker {number}",
+            f"{tower} worker {number}" + (f" of {model.model_name}" if len(setup.models) > 1 else ""),
             [*command, tower],
-            _environ(WorkerSettings, setup, threads=threads, metrics_listen=metrics_listen(settings, place)),
+            _environ(
+                WorkerSettings, setup, model, threads=threads, metrics_listen=metrics_listen(settings, place)
+            ),
         )
-        for place, (tower, number) in enumerate(named, 1)
+        for place, (model, tower, number) in enumerate(wanted, 1)
     ]
+
+
+def _entry(model: ModelSettings) -> str:
+    """Of --more-models."""
+    return f"{model.model_name}={model.model}" + (f"@{model.revision}" if model.revision else "")
 
 
 def worker_count(settings: ServeSettings, tower: Tower) -> int:
@@ -82,18 +104,17 @@ def check_workers(settings: ServeSettings) -> None:
             )
 
 
-def _environ(cls: type, setup: Setup, **changed: object) -> dict[str, str]:
+def _environ(cls: type, setup: Setup, model: ModelSettings, **changed: object) -> dict[str, str]:
     """Settings go by environment, not by command line: any user of the machine may read the latter."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     # What libraries leave in the temporary folder is removed with ours.
     environ["TMPDIR"] = str(setup.folder)
-    settings = replace(setup.settings, redis_url=setup.redis_url, model_name=setup.settings.served_name)
-    if setup.hub_commit:
-        # It is in the cache by now: no child asks the hub again, or finds a newer commit there.
-        settings = replace(settings, revision=setup.hub_commit)
+    if any(setup.hub_commits):
+        # They are in the cache by now.
         environ["HF_HUB_OFFLINE"] = "1"
+    given = vars(setup.settings) | {"redis_url": setup.redis_url} | vars(model) | changed
     for setting in settings_of(cls):
-        value = changed.get(setting.name, getattr(settings, setting.name, None))
+        value = given.get(setting.name)
         if value is not None:
             environ[setting.variable] = str(value)
     return environ

@@ -41,14 +41,15 @@ def run_service(settings: ServeSettings) -> int:
     """Runs until told to stop; the exit code. Raises SettingsError, CheckpointError, CommandError."""
     check_workers(settings)
     # Fetched here, once and with progress, so that no start of a child waits for a download.
-    files = resolve(
-        settings.model, revision=settings.revision, cache_dir=settings.cache_dir, progress=_progress()
+    commits = tuple(
+        resolve(each.model, revision=each.revision, cache_dir=each.cache_dir, progress=_progress()).revision
+        for each in settings.each_model
     )
     with ExitStack() as stack:
         signals = stack.enter_context(StopSignals())
         folder = _enter_folder(stack, settings)
         redis_url, tend_queue = stack.enter_context(_queue(settings, folder))
-        setup = Setup(settings, folder, redis_url, hub_commit=files.revision)
+        setup = Setup(settings, folder, redis_url, commits)
         return _run_children(setup, signals, tend_queue)
 
 
@@ -83,7 +84,8 @@ def _keep_alive(
         address = address_file.read_text()
         # Started again, it must be found where its clients know it, even if the port was free to choose.
         gateway.program = gateway.program.with_environ(SIGLIP_LISTEN=address)
-        click.echo(welcome(dialable(address), setup.settings.served_name))
+        names = ", ".join(model.served_name for model in setup.settings.each_model)
+        click.echo(welcome(dialable(address), names))
 
     try:
         keep_alive(

@@ -252,15 +252,20 @@ class AsyncClient:
     async def _call_with_labels(
         self, operation: Operation[Any], timeout_s: float, chunk: Chunk[Any]
     ) -> Answer:
-        """Once more, with a label set that was forgotten created again."""
+        """See Client._call_with_labels."""
         try:
             return await self._call(operation.method, timeout_s, chunk)
         except NotFound as error:
-            if operation.label_set is None or error.reason != LABEL_SET_NOT_FOUND:
+            if (labels := operation.label_set) is None or error.reason != LABEL_SET_NOT_FOUND:
                 raise
-        _, made = await self._call("CreateLabelSet", timeout_s, Chunk([], operation.label_set))
+        _, made = await self._call("CreateLabelSet", timeout_s, Chunk([], labels))
         chunk.request.label_set = made.label_set
-        return await self._call(operation.method, timeout_s, chunk)
+        try:
+            return await self._call(operation.method, timeout_s, chunk)
+        except NotFound as error:
+            if error.reason != LABEL_SET_NOT_FOUND:
+                raise
+        return await self._call(operation.method, timeout_s, operations.spelled_out(chunk, labels))
 
     async def _call(self, method: str, timeout_s: float, chunk: Chunk[Any]) -> Answer:
         request_id = channel.new_request_id()

@@ -45,7 +45,7 @@ class Client:
 
     address: "host:port", "dns:///name:port" (all its addresses are used in turn)
         or "unix:///path".
-    model: name of the model to ask for; empty means the one that is served.
+    model: name of the model to ask for; empty means the first one served.
     timeout_s: longest time for one call over the network, its retries included.
         A list too long for one call is sent in several, each with this time.
     retries: at most this often (0 to 4) a call is sent again when the service is
@@ -294,15 +294,23 @@ class Client:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _call_with_labels(self, operation: Operation[Any], timeout_s: float, chunk: Chunk[Any]) -> Answer:
-        """Once more, with a label set that was forgotten created again."""
+        """Once more with a forgotten label set created again; then with the labels themselves.
+
+        While a new revision is rolled out, the set may be made by one and asked of the other.
+        """
         try:
             return self._call(operation.method, timeout_s, chunk)
         except NotFound as error:
-            if operation.label_set is None or error.reason != LABEL_SET_NOT_FOUND:
+            if (labels := operation.label_set) is None or error.reason != LABEL_SET_NOT_FOUND:
                 raise
-        _, made = self._call("CreateLabelSet", timeout_s, Chunk([], operation.label_set))
+        _, made = self._call("CreateLabelSet", timeout_s, Chunk([], labels))
         chunk.request.label_set = made.label_set
-        return self._call(operation.method, timeout_s, chunk)
+        try:
+            return self._call(operation.method, timeout_s, chunk)
+        except NotFound as error:
+            if error.reason != LABEL_SET_NOT_FOUND:
+                raise
+        return self._call(operation.method, timeout_s, operations.spelled_out(chunk, labels))
 
     def _call(self, method: str, timeout_s: float, chunk: Chunk[Any]) -> Answer:
         request_id = channel.new_request_id()

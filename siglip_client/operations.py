@@ -52,7 +52,15 @@ class Operation(Generic[Result]):
     chunks: Iterator[Chunk[Any]]
     read: Callable[[list[tuple[Chunk[Any], Any]]], Result]
     builds_slowly: bool = False
-    label_set: Message | None = None
+    label_set: zero_shot_pb2.CreateLabelSetRequest | None = None
+
+
+def spelled_out(chunk: Chunk[Any], labels: zero_shot_pb2.CreateLabelSetRequest) -> Chunk[Any]:
+    """The same classification, with the labels and templates themselves in place of their set."""
+    chunk.request.ClearField("label_set")
+    chunk.request.labels.extend(labels.labels)
+    chunk.request.templates.extend(labels.templates)
+    return chunk
 
 
 def get_model(model: str) -> Operation[ModelDescription]:

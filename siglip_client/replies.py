@@ -156,6 +156,7 @@ def description(answers: list[tuple[Chunk[Any], model_pb2.GetModelResponse]]) ->
         text_tower=_tower(reply.text_tower),
         vision_tower=_tower(reply.vision_tower),
         image_resample=reply.image_resample if reply.HasField("image_resample") else None,
+        served_models=tuple(reply.served_models),
     )
 
 

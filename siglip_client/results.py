@@ -210,7 +210,7 @@ class ModelDescription:
     """The served model; `logit_scale` is the multiplier of the cosine itself.
 
     `image_resample` is Pillow's number of the filter that resizes images; None from
-    a gateway that does not say it.
+    a gateway that does not say it. `served_models` are the names of all models there.
     """
 
     name: str
@@ -228,6 +228,7 @@ class ModelDescription:
     text_tower: TowerStatus
     vision_tower: TowerStatus
     image_resample: int | None = None
+    served_models: tuple[str, ...] = ()
 
     @property
     def info(self) -> ModelInfo:

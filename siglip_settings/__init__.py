@@ -1,7 +1,8 @@
 """Every setting of every process: one definition gives its flag, variable, default, unit and help line."""
 
+from siglip_settings.errors import SettingsError
 from siglip_settings.fields import Setting, setting, settings_of
-from siglip_settings.load import Resolved, SettingsError, all_settings, load, refuse_unknown, resolve
+from siglip_settings.load import Resolved, all_settings, load, refuse_unknown, resolve
 from siglip_settings.mask import masked
 from siglip_settings.tables import (
     ClientSettings,
@@ -10,6 +11,7 @@ from siglip_settings.tables import (
     GatewaySettings,
     JobSettings,
     ModelSettings,
+    ModelsSettings,
     ProcessSettings,
     RedisSettings,
     ServeSettings,
@@ -25,6 +27,7 @@ __all__ = [
     "GatewaySettings",
     "JobSettings",
     "ModelSettings",
+    "ModelsSettings",
     "ProcessSettings",
     "RedisSettings",
     "Resolved",

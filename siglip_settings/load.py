@@ -8,16 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from siglip_settings.errors import SettingsError
 from siglip_settings.fields import PREFIX, Setting, settings_of
 from siglip_settings.tables import JobSettings, ServeSettings, TrainSettings, WorkerSettings
 
 T = TypeVar("T")
 
 KIND_NAMES: dict[Any, str] = {int: "a whole number", float: "a number", str: "text"}
-
-
-class SettingsError(ValueError):
-    """A setting is unknown, missing or out of its range. The message is one line, ready to show."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
+from siglip_settings.errors import SettingsError
 from siglip_settings.fields import setting
 
 Tower = Literal["text", "vision"]
@@ -35,6 +36,44 @@ class ModelSettings(DownloadSettings):
         """The name in requests, replies and queue keys: gateway and workers must agree on it."""
         folder = Path(self.model).expanduser()
         return self.model_name or (folder.resolve().name if folder.is_dir() else self.model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsSettings(ModelSettings):
+    """Which further checkpoints are served beside it."""
+
+    more_models: str | None = setting(
+        None,
+        help="Further models of this gateway: NAME=CHECKPOINT, several with commas. CHECKPOINT is a folder, "
+        "or a hub id with or without @REVISION.",
+    )
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError."""
+        names = [each.served_name for each in self.each_model]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise SettingsError(f"two models are named {twice!r}; correct --more-models or --model-name")
+
+    @property
+    def each_model(self) -> tuple[ModelSettings, ...]:
+        """All models, each by itself; the first is what calls without a name mean."""
+        first = ModelSettings(
+            model=self.model, model_name=self.model_name, revision=self.revision, cache_dir=self.cache_dir
+        )
+        further = self.more_models.split(",") if self.more_models else ()
+        return (first, *(self._further(entry.strip()) for entry in further))
+
+    def _further(self, entry: str) -> ModelSettings:
+        name, _, checkpoint = entry.partition("=")
+        if not name or not checkpoint:
+            raise SettingsError(
+                f"--more-models has {entry!r}; it must be NAME=CHECKPOINT, several with commas between them"
+            )
+        is_folder = Path(checkpoint).expanduser().is_dir()
+        hub_id, _, revision = (checkpoint, "", "") if is_folder else checkpoint.partition("@")
+        return ModelSettings(
+            model=hub_id, model_name=name, revision=revision or None, cache_dir=self.cache_dir
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +136,7 @@ class ProcessSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatewaySettings(ModelSettings, RedisSettings, ProcessSettings):
+class GatewaySettings(ModelsSettings, RedisSettings, ProcessSettings):
     """The gRPC front: decodes, tokenizes, queues, scores."""
 
     listen: str = setting(
@@ -209,7 +248,7 @@ class GatewaySettings(ModelSettings, RedisSettings, ProcessSettings):
         64 * MIB,
         unit="bytes",
         minimum=1,
-        help="Label sets kept in Redis, and in each gateway; those not used for longest make room.",
+        help="Label sets of a model kept in Redis, and in each gateway; the ones longest unused make room.",
     )
     queue_max_entries: int = setting(
         512,
@@ -289,6 +328,9 @@ class ClientSettings:
     """The commands that call a gateway."""
 
     address: str = setting("127.0.0.1:50051", help="Address of the gateway: host:port, or unix:path.")
+    served_model: str | None = setting(
+        None, help="Name of the model to ask for, where a gateway serves several. Default: its first."
+    )
     timeout_s: float = setting(30.0, unit="s", minimum=0.001, help="Deadline of each call.")
     priority: Literal["interactive", "batch"] = setting(
         "interactive", help="batch: may wait while interactive calls are answered."

@@ -10,7 +10,7 @@ import click
 from siglip_cli import exit_codes
 from siglip_cli.options import Command, load_settings, settings_options
 from siglip_cli.output import json_text, one_line
-from siglip_settings import ClientSettings, ModelSettings, RedisSettings, settings_of
+from siglip_settings import ClientSettings, ModelsSettings, RedisSettings, settings_of
 
 if TYPE_CHECKING:
     from broker import Role
@@ -28,7 +28,7 @@ MARKS = {"ok": ("ok", "green"), "skipped": ("-", None), "warning": ("!", "yellow
 )
 @settings_options(ClientSettings)
 @settings_options(RedisSettings)
-@settings_options(ModelSettings, may_be_absent=True)
+@settings_options(ModelsSettings, may_be_absent=True)
 def doctor(as_json: bool, role: "Role | None", **given: Any) -> int:
     """Look at a service from here, and say what is wrong and what to do.
 
@@ -59,19 +59,19 @@ def _findings(given: dict[str, Any], role: "Role | None") -> Iterator["Finding"]
     client = load_settings(ClientSettings, _only(ClientSettings, given))
     redis = load_settings(RedisSettings, _only(RedisSettings, given))
     yield from check_machine()
-    name = fingerprint = ""
+    local: dict[str, str] = {}
     if given.get("model") or os.environ.get("SIGLIP_MODEL"):
-        settings = load_settings(ModelSettings, _only(ModelSettings, given))
-        name = settings.served_name
-        finding, fingerprint = check_model(settings)
-        yield finding
+        settings = load_settings(ModelsSettings, _only(ModelsSettings, given))
+        for each in settings.each_model:
+            finding, local[each.served_name] = check_model(each)
+            yield finding
     else:
         yield Finding("skipped", "model", "no --model given")
     yield from check_gateway_certificates(client)
-    towers = yield from check_service(client, fingerprint)
+    towers = yield from check_service(client, local)
     yield from check_redis_certificates(redis)
     if redis.redis_url:
-        yield from check_queue(redis, role, name, fingerprint, towers)
+        yield from check_queue(redis, role, local, towers)
     else:
         yield Finding("skipped", "queue", "no --redis-url given")
 

@@ -39,6 +39,7 @@ def info(as_json: bool, **given: Any) -> int:
 def _rows(model: "ModelDescription") -> dict[str, str]:
     return {
         "model": model.name,
+        "served here": ", ".join(model.served_models or (model.name,)),
         "revision": model.revision or "(local folder)",
         "fingerprint": model.fingerprint,
         "embedding": f"{model.embedding_dim} numbers",

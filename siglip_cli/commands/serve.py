@@ -23,6 +23,7 @@ def serve(ends_with_stdin: bool, **given: Any) -> int:
     Examples:
       siglip serve --model checkpoints/shapes
       siglip serve --model google/siglip-base-patch16-224 --listen 0.0.0.0:50051
+      siglip serve --model ./small --more-models large=./large,shop=owner/name@v2
       siglip serve --model ./my-model --vision-workers 2 --redis-url redis://queue:6379
     """
     if ends_with_stdin:

@@ -1,6 +1,6 @@
 """The queue: server, permissions, workers, what waits and what was given up."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
 
 from broker import BrokerError, ModelView, Permission, QueueView, Role, ServerView, TowerView
@@ -32,9 +32,9 @@ REMEDIES = {
 
 
 def check_queue(
-    settings: RedisSettings, role: Role | None, name: str, fingerprint: str, towers: Collection[Tower]
+    settings: RedisSettings, role: Role | None, local: Mapping[str, str], towers: Collection[Tower]
 ) -> Iterator[Finding]:
-    """Of the model that should be served here, by `towers`; name and fingerprint are empty when not known."""
+    """Of the models that should be served here, by `towers`: `local` are the fingerprints by name."""
     try:
         denied = denied_by_role(settings)
         yield check_permissions(denied, role)
@@ -51,8 +51,9 @@ def check_queue(
         yield Finding("problem", "queue", str(error), _remedy(error))
         return
     yield from check_shards(settings.redis_shards, models)
-    if fingerprint:
-        yield from _workers_of(name, fingerprint, towers, models)
+    for name, fingerprint in local.items():
+        if fingerprint:
+            yield from _workers_of(name, fingerprint, towers, models)
     for model in models:
         for tower in model.towers:
             yield from check_tower(model, tower)

@@ -4,7 +4,7 @@ import secrets
 import struct
 import time
 import zlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from siglip_cli.calling import open_client
@@ -14,7 +14,7 @@ from siglip_cli.refusals import diagnosis
 from siglip_settings import ClientSettings, Tower
 
 if TYPE_CHECKING:
-    from siglip_client import Client
+    from siglip_client import Client, ModelDescription
 
 SLOW_S = 1.0
 BOTH: tuple[Tower, ...] = ("text", "vision")
@@ -23,29 +23,43 @@ Findings = Generator[Finding, None, tuple[Tower, ...]]
 """Returns the towers that this service should have workers for; both where it cannot be asked."""
 
 
-def check_service(settings: ClientSettings, fingerprint: str) -> Findings:
-    """`fingerprint` of the local checkpoint; empty when it is not known."""
+def check_service(settings: ClientSettings, local: Mapping[str, str]) -> Findings:
+    """`local`: fingerprints of the local checkpoints by name; empty where one cannot be read."""
     try:
         opened = open_client(settings, retries=0)
     except CommandError as error:
         yield Finding("problem", "gateway", str(error), "correct how it is to be called")
         return BOTH
     with opened as client:
-        return (yield from _check_gateway(client, settings, fingerprint))
+        return (yield from _check_gateway(client, settings, local))
 
 
-def _check_gateway(client: "Client", settings: ClientSettings, fingerprint: str) -> Findings:
+def _check_gateway(client: "Client", settings: ClientSettings, local: Mapping[str, str]) -> Findings:
+    """Each of its models; only the one of --served-model where that is given."""
     from siglip_client import SiglipError
 
-    try:
-        model = client.get_model()
-    except SiglipError as error:
-        yield Finding("problem", "gateway", *diagnosis(error, settings))
-        return BOTH
-    yield Finding("ok", "gateway", f"{settings.address} serves {model.name!r}, {model.fingerprint}")
-    if fingerprint and fingerprint != model.fingerprint:
-        text = f"the gateway's files differ from the local ones ({fingerprint})"
-        yield Finding("warning", "gateway", text, "compare --model here and there")
+    towers, found = BOTH, set[str]()
+    names = [client.model]
+    for name in names:  # grows as the first answer names the others
+        client.model = name
+        try:
+            model = client.get_model()
+        except SiglipError as error:
+            yield Finding("problem", "gateway", *diagnosis(error, settings))
+            return BOTH
+        if not name:
+            names += [other for other in model.served_models if other != model.name]
+        found.add(model.fingerprint)
+        yield Finding("ok", "gateway", f"{settings.address} serves {model.name!r}, {model.fingerprint}")
+        towers = yield from _check_towers(client, model)
+    for fingerprint in filter(None, local.values()):
+        if fingerprint not in found:
+            text = f"the gateway's files differ from the local ones ({fingerprint})"
+            yield Finding("warning", "gateway", text, "compare --model here and there")
+    return towers
+
+
+def _check_towers(client: "Client", model: "ModelDescription") -> Findings:
     # New ones each time: what the gateway remembers would say nothing about workers.
     calls: dict[Tower, Callable[[], Any]] = {
         "text": lambda: client.embed_texts([f"{secrets.token_hex(8)} in a photo"]),
@@ -54,25 +68,24 @@ def _check_gateway(client: "Client", settings: ClientSettings, fingerprint: str)
     served = {"text": model.text_tower.served, "vision": model.vision_tower.served}
     towers = tuple(tower for tower in BOTH if served[tower])
     for tower in towers:
-        yield _canary(tower, calls[tower])
+        yield _canary(tower, model, calls[tower])
     return towers
 
 
-def _canary(tower: Tower, call: Callable[[], Any]) -> Finding:
+def _canary(tower: Tower, model: "ModelDescription", call: Callable[[], Any]) -> Finding:
     from siglip_client import SiglipError
 
+    what = f"{tower} canary" + (f" of {model.name}" if len(model.served_models) > 1 else "")
     start = time.monotonic()
     try:
         call()
     except SiglipError as error:
         remedy = "look at the workers: 'siglip top', and their logs"
-        return Finding("problem", f"{tower} canary", f"no vector: {error}", remedy)
+        return Finding("problem", what, f"no vector: {error}", remedy)
     took_s = time.monotonic() - start
     if took_s > SLOW_S:
-        return Finding("warning", f"{tower} canary", f"one vector took {took_s:.1f} s", "see 'siglip top'")
-    return Finding(
-        "ok", f"{tower} canary", f"one vector through gateway, queue and worker in {took_s * 1000:.0f} ms"
-    )
+        return Finding("warning", what, f"one vector took {took_s:.1f} s", "see 'siglip top'")
+    return Finding("ok", what, f"one vector through gateway, queue and worker in {took_s * 1000:.0f} ms")
 
 
 def noise_png(side: int = 8) -> bytes:

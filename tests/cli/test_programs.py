@@ -8,8 +8,9 @@ from siglip_cli.programs import Setup, check_workers, gateway_program, worker_pr
 from siglip_settings import GatewaySettings, ServeSettings, SettingsError, WorkerSettings, load
 
 
-def setup(settings: ServeSettings, hub_commit: str = "") -> Setup:
-    return Setup(settings, Path("/run/private"), "unix:///run/private/q", hub_commit)
+def setup(settings: ServeSettings, *hub_commits: str) -> Setup:
+    commits = hub_commits or ("",) * len(settings.each_model)
+    return Setup(settings, Path("/run/private"), "unix:///run/private/q", commits)
 
 
 def test_children_get_the_settings_of_the_service() -> None:
@@ -59,7 +60,7 @@ def test_names_and_towers_of_workers() -> None:
 
 
 def test_a_hub_model_is_pinned_for_the_children() -> None:
-    program = gateway_program(setup(ServeSettings(model="owner/name"), hub_commit="abc"))
+    program = gateway_program(setup(ServeSettings(model="owner/name"), "abc"))
     assert program.environ["SIGLIP_REVISION"] == "abc"
     assert program.environ["HF_HUB_OFFLINE"] == "1"
     assert "abc" not in repr(program)

@@ -74,7 +74,7 @@ async def test_a_worker_that_fails_and_recovers(
         row = served.served.canary_row("vision")[0]
         own_workers["vision"].failing.add(row)
         await becomes(served, NOT_SERVING)
-        assert "the vision tower fails its canary: RuntimeError: see /srv/worker.py" in caplog.text
+        assert "the vision tower of 'tiny' fails its canary: RuntimeError: see /srv/worker.py" in caplog.text
         assert await status(served, "liveness") == SERVING
         assert await status(served, "siglip.v1.ModelService") == SERVING
         own_workers["vision"].failing.clear()
@@ -96,10 +96,14 @@ async def test_wrong_vectors_are_no_service(
     async with start(model=folder, canary_interval_s=0.05) as served:
         await becomes(served, SERVING, "siglip.v1.ModelService")
         await until(
-            lambda: "the vision tower fails its canary: a wrong vector: 1 - cosine is 2" in caplog.text
+            lambda: (
+                "the vision tower of 'tiny' fails its canary: a wrong vector: 1 - cosine is 2" in caplog.text
+            )
         )
         await until(
-            lambda: "the text tower has proved itself" in caplog.text or caplog.set_level(logging.INFO)
+            lambda: (
+                "the text tower of 'tiny' has proved itself" in caplog.text or caplog.set_level(logging.INFO)
+            )
         )
         assert await status(served) == NOT_SERVING
 

@@ -74,7 +74,7 @@ class Calls:
 
     def __init__(self, pool: Pool | None = None) -> None:
         self.pool = pool or Pool()
-        self.once = Once(self.pool, Metrics(CollectorRegistry()), 1 << 20)  # type: ignore[arg-type]
+        self.once = Once(self.pool, Metrics(CollectorRegistry()).of("tiny"), Cache(1 << 20))  # type: ignore[arg-type]
         self.computed: list[str] = []
         self.may_answer = asyncio.Event()
         self.fault: Exception | ItemFailure | None = None

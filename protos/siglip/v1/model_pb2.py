@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15siglip/v1/model.proto\x12\tsiglip.v1\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x92\x03\n\x10GetModelResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x15\n\rembedding_dim\x18\x04 \x01(\r\x12\x12\n\nimage_size\x18\x05 \x01(\r\x12\x13\n\x0btext_length\x18\x06 \x01(\r\x12\x13\n\x0blogit_scale\x18\x07 \x01(\x02\x12\x12\n\nlogit_bias\x18\x08 \x01(\x02\x12\r\n\x05\x64type\x18\t \x01(\t\x12\x11\n\tattention\x18\n \x01(\t\x12\x11\n\ttemplates\x18\x0b \x03(\t\x12!\n\x06limits\x18\x0c \x01(\x0b\x32\x11.siglip.v1.Limits\x12*\n\ntext_tower\x18\r \x01(\x0b\x32\x16.siglip.v1.TowerStatus\x12,\n\x0cvision_tower\x18\x0e \x01(\x0b\x32\x16.siglip.v1.TowerStatus\x12\x1b\n\x0eimage_resample\x18\x0f \x01(\rH\x00\x88\x01\x01\x42\x11\n\x0f_image_resample\"D\n\x0bTowerStatus\x12\x0e\n\x06served\x18\x01 \x01(\x08\x12\x14\n\x0clive_workers\x18\x02 \x01(\r\x12\x0f\n\x07\x64\x65vices\x18\x03 \x03(\t\"\x9b\x02\n\x06Limits\x12\x11\n\tmax_texts\x18\x01 \x01(\r\x12\x12\n\nmax_images\x18\x02 \x01(\r\x12\x12\n\nmax_labels\x18\x03 \x01(\r\x12\x15\n\rmax_templates\x18\x04 \x01(\r\x12\x13\n\x0bmax_prompts\x18\x05 \x01(\r\x12\x12\n\nmax_scores\x18\x06 \x01(\r\x12\x16\n\x0emax_text_bytes\x18\x07 \x01(\r\x12\x17\n\x0fmax_image_bytes\x18\x08 \x01(\r\x12\x18\n\x10max_image_pixels\x18\t \x01(\r\x12\x19\n\x11max_message_bytes\x18\n \x01(\r\x12\x17\n\x0fmax_deadline_ms\x18\x0b \x01(\r\x12\x17\n\x0fmax_reply_bytes\x18\x0c \x01(\r\"/\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\"6\n\x10TokenizeResponse\x12\"\n\x07results\x18\x01 \x03(\x0b\x32\x11.siglip.v1.Tokens\"8\n\x06Tokens\x12\x0b\n\x03ids\x18\x01 \x03(\x05\x12\x0e\n\x06pieces\x18\x02 \x03(\t\x12\x11\n\ttruncated\x18\x03 \x01(\x08\x32\xa2\x01\n\x0cModelService\x12H\n\x08GetModel\x12\x1a.siglip.v1.GetModelRequest\x1a\x1b.siglip.v1.GetModelResponse\"\x03\x90\x02\x01\x12H\n\x08Tokenize\x12\x1a.siglip.v1.TokenizeRequest\x1a\x1b.siglip.v1.TokenizeResponse\"\x03\x90\x02\x01\x42%\n\rorg.siglip.v1P\x01Z\x12siglip/v1;siglipv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15siglip/v1/model.proto\x12\tsiglip.v1\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\xa9\x03\n\x10GetModelResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x15\n\rembedding_dim\x18\x04 \x01(\r\x12\x12\n\nimage_size\x18\x05 \x01(\r\x12\x13\n\x0btext_length\x18\x06 \x01(\r\x12\x13\n\x0blogit_scale\x18\x07 \x01(\x02\x12\x12\n\nlogit_bias\x18\x08 \x01(\x02\x12\r\n\x05\x64type\x18\t \x01(\t\x12\x11\n\tattention\x18\n \x01(\t\x12\x11\n\ttemplates\x18\x0b \x03(\t\x12!\n\x06limits\x18\x0c \x01(\x0b\x32\x11.siglip.v1.Limits\x12*\n\ntext_tower\x18\r \x01(\x0b\x32\x16.siglip.v1.TowerStatus\x12,\n\x0cvision_tower\x18\x0e \x01(\x0b\x32\x16.siglip.v1.TowerStatus\x12\x1b\n\x0eimage_resample\x18\x0f \x01(\rH\x00\x88\x01\x01\x12\x15\n\rserved_models\x18\x10 \x03(\tB\x11\n\x0f_image_resample\"D\n\x0bTowerStatus\x12\x0e\n\x06served\x18\x01 \x01(\x08\x12\x14\n\x0clive_workers\x18\x02 \x01(\r\x12\x0f\n\x07\x64\x65vices\x18\x03 \x03(\t\"\x9b\x02\n\x06Limits\x12\x11\n\tmax_texts\x18\x01 \x01(\r\x12\x12\n\nmax_images\x18\x02 \x01(\r\x12\x12\n\nmax_labels\x18\x03 \x01(\r\x12\x15\n\rmax_templates\x18\x04 \x01(\r\x12\x13\n\x0bmax_prompts\x18\x05 \x01(\r\x12\x12\n\nmax_scores\x18\x06 \x01(\r\x12\x16\n\x0emax_text_bytes\x18\x07 \x01(\r\x12\x17\n\x0fmax_image_bytes\x18\x08 \x01(\r\x12\x18\n\x10max_image_pixels\x18\t \x01(\r\x12\x19\n\x11max_message_bytes\x18\n \x01(\r\x12\x17\n\x0fmax_deadline_ms\x18\x0b \x01(\r\x12\x17\n\x0fmax_reply_bytes\x18\x0c \x01(\r\"/\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\"6\n\x10TokenizeResponse\x12\"\n\x07results\x18\x01 \x03(\x0b\x32\x11.siglip.v1.Tokens\"8\n\x06Tokens\x12\x0b\n\x03ids\x18\x01 \x03(\x05\x12\x0e\n\x06pieces\x18\x02 \x03(\t\x12\x11\n\ttruncated\x18\x03 \x01(\x08\x32\xa2\x01\n\x0cModelService\x12H\n\x08GetModel\x12\x1a.siglip.v1.GetModelRequest\x1a\x1b.siglip.v1.GetModelResponse\"\x03\x90\x02\x01\x12H\n\x08Tokenize\x12\x1a.siglip.v1.TokenizeRequest\x1a\x1b.siglip.v1.TokenizeResponse\"\x03\x90\x02\x01\x42%\n\rorg.siglip.v1P\x01Z\x12siglip/v1;siglipv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,17 +39,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELREQUEST']._serialized_start=36
   _globals['_GETMODELREQUEST']._serialized_end=68
   _globals['_GETMODELRESPONSE']._serialized_start=71
-  _globals['_GETMODELRESPONSE']._serialized_end=473
-  _globals['_TOWERSTATUS']._serialized_start=475
-  _globals['_TOWERSTATUS']._serialized_end=543
-  _globals['_LIMITS']._serialized_start=546
-  _globals['_LIMITS']._serialized_end=829
-  _globals['_TOKENIZEREQUEST']._serialized_start=831
-  _globals['_TOKENIZEREQUEST']._serialized_end=878
-  _globals['_TOKENIZERESPONSE']._serialized_start=880
-  _globals['_TOKENIZERESPONSE']._serialized_end=934
-  _globals['_TOKENS']._serialized_start=936
-  _globals['_TOKENS']._serialized_end=992
-  _globals['_MODELSERVICE']._serialized_start=995
-  _globals['_MODELSERVICE']._serialized_end=1157
+  _globals['_GETMODELRESPONSE']._serialized_end=496
+  _globals['_TOWERSTATUS']._serialized_start=498
+  _globals['_TOWERSTATUS']._serialized_end=566
+  _globals['_LIMITS']._serialized_start=569
+  _globals['_LIMITS']._serialized_end=852
+  _globals['_TOKENIZEREQUEST']._serialized_start=854
+  _globals['_TOKENIZEREQUEST']._serialized_end=901
+  _globals['_TOKENIZERESPONSE']._serialized_start=903
+  _globals['_TOKENIZERESPONSE']._serialized_end=957
+  _globals['_TOKENS']._serialized_start=959
+  _globals['_TOKENS']._serialized_end=1015
+  _globals['_MODELSERVICE']._serialized_start=1018
+  _globals['_MODELSERVICE']._serialized_end=1180
 # @@protoc_insertion_point(module_scope)

@@ -13,7 +13,7 @@ class GetModelRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("name", "revision", "fingerprint", "embedding_dim", "image_size", "text_length", "logit_scale", "logit_bias", "dtype", "attention", "templates", "limits", "text_tower", "vision_tower", "image_resample")
+    __slots__ = ("name", "revision", "fingerprint", "embedding_dim", "image_size", "text_length", "logit_scale", "logit_bias", "dtype", "attention", "templates", "limits", "text_tower", "vision_tower", "image_resample", "served_models")
     NAME_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,7 @@ class GetModelResponse(_message.Message):
     TEXT_TOWER_FIELD_NUMBER: _ClassVar[int]
     VISION_TOWER_FIELD_NUMBER: _ClassVar[int]
     IMAGE_RESAMPLE_FIELD_NUMBER: _ClassVar[int]
+    SERVED_MODELS_FIELD_NUMBER: _ClassVar[int]
     name: str
     revision: str
     fingerprint: str
@@ -44,7 +45,8 @@ class GetModelResponse(_message.Message):
     text_tower: TowerStatus
     vision_tower: TowerStatus
     image_resample: int
-    def __init__(self, name: _Optional[str] = ..., revision: _Optional[str] = ..., fingerprint: _Optional[str] = ..., embedding_dim: _Optional[int] = ..., image_size: _Optional[int] = ..., text_length: _Optional[int] = ..., logit_scale: _Optional[float] = ..., logit_bias: _Optional[float] = ..., dtype: _Optional[str] = ..., attention: _Optional[str] = ..., templates: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., text_tower: _Optional[_Union[TowerStatus, _Mapping]] = ..., vision_tower: _Optional[_Union[TowerStatus, _Mapping]] = ..., image_resample: _Optional[int] = ...) -> None: ...
+    served_models: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., revision: _Optional[str] = ..., fingerprint: _Optional[str] = ..., embedding_dim: _Optional[int] = ..., image_size: _Optional[int] = ..., text_length: _Optional[int] = ..., logit_scale: _Optional[float] = ..., logit_bias: _Optional[float] = ..., dtype: _Optional[str] = ..., attention: _Optional[str] = ..., templates: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., text_tower: _Optional[_Union[TowerStatus, _Mapping]] = ..., vision_tower: _Optional[_Union[TowerStatus, _Mapping]] = ..., image_resample: _Optional[int] = ..., served_models: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TowerStatus(_message.Message):
     __slots__ = ("served", "live_workers", "devices")
