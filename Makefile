@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export SIGLIP_MODEL ?= checkpoints/shapes
 
-.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench bench-peers bench-latency bench-memory bench-model bench-loss bench-overload dashboard fuzz faults chaos lock audit clean
+.PHONY: help install demo serve test check pytest slow protos api-docs release-protos format goldens parity parity-slow train-demo eval-demo bench bench-peers bench-latency bench-memory bench-model bench-loss bench-overload dashboard fuzz faults chaos lock audit clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 16
@@ -35,12 +35,14 @@ serve: $(VENV)/.installed-run  ## Start the whole service and keep it running
 
 test: check pytest  ## Checks and tests
 
-check: $(VENV)/.installed-dev  ## Lint, types, generated code and locked versions fresh
+check: $(VENV)/.installed-dev  ## Lint, types, compatibility; generated code and locked versions fresh
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/buf lint
+	@$(BIN)/buf breaking --against protos/released.binpb
 	@scripts/protos.sh --check
+	@$(BIN)/python -m scripts.api_docs --check
 	@$(BIN)/python -m scripts.lock --check
 	@echo "checks passed"
 
@@ -52,6 +54,13 @@ slow: $(VENV)/.installed-dev  ## The tests that take minutes
 
 protos: $(VENV)/.installed-dev  ## Generate the Python code of the protos
 	@scripts/protos.sh
+
+api-docs: $(VENV)/.installed-dev  ## Write docs/api.md from the protos
+	@$(BIN)/python -m scripts.api_docs
+
+release-protos: $(VENV)/.installed-dev  ## At a release: what later protos must be compatible with
+	@$(BIN)/buf breaking --against protos/released.binpb
+	@$(BIN)/buf build --exclude-source-info --output protos/released.binpb
 
 format: $(VENV)/.installed-dev  ## Format the code
 	@$(BIN)/ruff check --fix .
