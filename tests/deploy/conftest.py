@@ -23,7 +23,7 @@ class Fronted:
     fleet: Fleet
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def fronted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fronted]:
     """Two gateways, each with no memory of its own, and a worker of each tower."""
     folder = tmp_path_factory.mktemp("envoy")
@@ -39,6 +39,8 @@ def fronted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fronted]:
 def text_vectors() -> NDArray[np.float32]:
     """Unit vectors of TEXTS by the model alone: float32 [texts, dim]."""
     model = SiglipModel.from_pretrained(CHECKPOINT)
-    ids = SiglipTokenizer.from_pretrained(CHECKPOINT)(TEXTS, padding="max_length", return_tensors="pt").input_ids
+    ids = SiglipTokenizer.from_pretrained(CHECKPOINT)(
+        TEXTS, padding="max_length", return_tensors="pt"
+    ).input_ids
     with torch.inference_mode():
         return np.asarray(unit(model.get_text_features(ids)).numpy())

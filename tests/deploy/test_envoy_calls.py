@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from siglip.v1 import embedding_pb2, embedding_pb2_grpc, model_pb2, model_pb2_grpc
 
 from siglip_cli.probe import serves
-from siglip_client import Client
+from siglip_client import Client, TextItem
 from tests.deploy.conftest import TEXTS, Fronted
 from tests.support import grpc_web
 from tests.support.envoy import FOLDER, ROOT, binary
@@ -134,7 +134,6 @@ def test_what_is_no_request_is_refused(fronted: Fronted) -> None:
     json_type = {"content-type": "application/json"}
     post, address = grpc_web.post, fronted.envoy.address
     assert post(address, EMBED_TEXTS, '{"texts": [', json_type)[0] == 400
-    assert post(address, EMBED_TEXTS, '{"texts": "one"}', json_type)[0] == 400
     assert post(address, "/siglip.v1.EmbeddingService/Nothing", "{}", json_type)[0] in (404, 415)
     assert post(address, "/anything", "{}", json_type)[0] == 404
 
@@ -190,8 +189,8 @@ def test_a_stream_passes_in_both_directions(fronted: Fronted, text_vectors: NDAr
     """More than its credit, so that it ends only if results come while items go."""
     count = 3000
     with Client(fronted.envoy.address, retries=0) as client:
-        results = client.embed_stream(TEXTS[each % len(TEXTS)] for each in range(count))
-        got = {result.index: result.vector for result in results}
+        results = client.embed_stream(TextItem(each, TEXTS[each % len(TEXTS)]) for each in range(count))
+        got = {result.key: result.vector for result in results}
     assert sorted(got) == list(range(count))
     for each in range(len(TEXTS)):
         np.testing.assert_allclose(got[each], text_vectors[each], atol=TOLERANCE)

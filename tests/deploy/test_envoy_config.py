@@ -41,9 +41,10 @@ def test_the_address_that_can_stop_it_is_on_loopback(config: dict[str, Any]) -> 
 
 
 def test_the_gateway_says_first_that_a_call_is_late(routes: list[dict[str, Any]]) -> None:
-    [calls] = [each for each in routes if each["match"].get("prefix") == "/siglip.v1."]
-    assert seconds(calls["route"]["timeout"]) > DEFAULTS.max_deadline_s
-    assert seconds(calls["route"]["idle_timeout"]) > seconds(calls["route"]["timeout"])
+    _, calls, translated, _ = (each["route"] for each in routes)
+    assert seconds(calls["timeout"]) > DEFAULTS.max_deadline_s
+    assert seconds(calls["idle_timeout"]) > seconds(calls["timeout"])
+    assert translated == calls
 
 
 def test_a_stream_lives_as_long_as_heartbeats_come(routes: list[dict[str, Any]]) -> None:
@@ -54,7 +55,8 @@ def test_a_stream_lives_as_long_as_heartbeats_come(routes: list[dict[str, Any]])
 
 
 def test_only_what_may_be_sent_again_is(routes: list[dict[str, Any]]) -> None:
-    stream, calls, _ = (set(each["route"]["retry_policy"]["retry_on"].split(",")) for each in routes)
+    tried = [set(each["route"]["retry_policy"]["retry_on"].split(",")) for each in routes]
+    stream, calls, *_ = tried
     assert stream == {"connect-failure", "refused-stream"}
     assert calls == {"unavailable", "connect-failure", "refused-stream", "reset"}
     for file in (embedding_pb2, model_pb2, zero_shot_pb2):
@@ -65,8 +67,10 @@ def test_only_what_may_be_sent_again_is(routes: list[dict[str, Any]]) -> None:
 
 
 def test_what_a_gateway_takes_passes(config: dict[str, Any], routes: list[dict[str, Any]]) -> None:
-    json_filter = http_filter(config, "grpc_json_transcoder")
-    assert json_filter["max_request_body_size"] >= DEFAULTS.max_message_bytes * 4 / 3 + MIB
+    json_filter, buffer = http_filter(config, "grpc_json_transcoder"), http_filter(config, "buffer")
+    assert buffer["max_request_bytes"] == json_filter["max_request_body_size"]
+    assert buffer["max_request_bytes"] >= DEFAULTS.max_message_bytes * 4 / 3 + MIB
+    assert [bool(each.get("typed_per_filter_config")) for each in routes] == [True, True, False, True]
     assert json_filter["max_response_body_size"] >= 2 * DEFAULTS.max_reply_bytes
     # Five bytes before each message.
     assert routes[1]["request_body_buffer_limit"] >= DEFAULTS.max_message_bytes + 5
@@ -88,13 +92,21 @@ def test_scripts_may_send_and_see_what_the_api_has(config: dict[str, Any]) -> No
     keys = re.findall(r"`([a-z]+(?:-[a-z]+)*)[`:]", said[2].partition("\n- ")[0])
     assert {"authorization", "siglip-priority", "x-request-id", "traceparent"} == set(keys)
     assert set(keys) <= set(policy["allow_headers"].split(", "))
-    ends = {"grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-retry-pushback-ms", "x-request-id"}
+    ends = {
+        "grpc-status",
+        "grpc-message",
+        "grpc-status-details-bin",
+        "grpc-retry-pushback-ms",
+        "x-request-id",
+    }
     assert ends == set(policy["expose_headers"].split(", "))
 
 
 def test_the_descriptors_are_fresh_and_know_the_details_of_errors(tmp_path: Path) -> None:
     kept = FileDescriptorSet.FromString((FOLDER / "siglip.binpb").read_bytes())
-    names = {message.name for file in kept.file for message in file.message_type if file.package == "google.rpc"}
+    names = {
+        message.name for file in kept.file for message in file.message_type if file.package == "google.rpc"
+    }
     assert {"Status", "ErrorInfo", "BadRequest", "RetryInfo", "RequestInfo"} <= names
     assert not any(file.HasField("source_code_info") for file in kept.file)
     assert not stale(ROOT)

@@ -64,15 +64,15 @@ class Envoy:
         """Gateways that take calls."""
         return self.stats().get("membership_healthy", 0)
 
-    def served(self) -> dict[str, int]:
-        """Requests of each gateway, by its port."""
+    def requests(self, stat: str = "rq_total") -> dict[int, int]:
+        """Of each gateway, by its port: all requests so far, or those that are under way (`rq_active`)."""
         hosts = json.loads(self._admin("/clusters?format=json"))["cluster_statuses"]
         [gateways] = [each["host_statuses"] for each in hosts if each["name"] == "gateways"]
         return {
-            str(host["address"]["socket_address"]["port_value"]): int(stat.get("value", 0))
+            int(host["address"]["socket_address"]["port_value"]): int(each.get("value", 0))
             for host in gateways
-            for stat in host["stats"]
-            if stat["name"] == "rq_total"
+            for each in host["stats"]
+            if each["name"] == stat
         }
 
     def ready(self) -> bool:
@@ -91,7 +91,14 @@ def fronting(ports: Sequence[int], folder: Path) -> Iterator[Envoy]:
     """An Envoy before gateways on these ports of the loopback, once all of them are healthy to it."""
     envoy = Envoy(free_port(), free_port(), folder / "access.log")
     (folder / "envoy.json").write_text(json.dumps(_placed(envoy, ports)))
-    command = [binary() or "envoy", "-c", str(folder / "envoy.json"), "--disable-hot-restart", "-l", "warning"]
+    command = [
+        binary() or "envoy",
+        "-c",
+        str(folder / "envoy.json"),
+        "--disable-hot-restart",
+        "-l",
+        "warning",
+    ]
     with envoy.access_log.open("wb") as out, (folder / "envoy.log").open("wb") as err:
         process = subprocess.Popen([*command, "--concurrency", "1"], cwd=ROOT, stdout=out, stderr=err)
     try:
