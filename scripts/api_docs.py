@@ -32,7 +32,8 @@ Services, methods and messages of package `siglip.v1`, from the comments in
 [Compatibility](compatibility.md).
 
 - A method is called by its full name, for example `/siglip.v1.EmbeddingService/EmbedTexts`, over HTTP/2 with
-  any gRPC library. The Python client is in the [README](../README.md#use-it).
+  any gRPC library. Browsers and `curl` go through [Envoy](../deploy/envoy/README.md). The Python client is in
+  the [README](../README.md#use-it).
 - A call that fails has a gRPC code and, in its details, a `google.rpc.ErrorInfo` with a stable `reason`: see
   [Errors](operations.md#errors). A bad item of a call that succeeds has an [ItemError](#itemerror) instead.
 - Metadata that a call may carry: `authorization: Bearer TOKEN` and `siglip-priority: batch`

@@ -13,7 +13,6 @@ import pytest
 from numpy.typing import NDArray
 from siglip.v1 import embedding_pb2, embedding_pb2_grpc
 
-from siglip_cli.probe import serves
 from siglip_client import Client, TextItem
 from tests.deploy.conftest import TEXTS, Fronted
 from tests.faults.fleet import START_TIMEOUT_S, Part
