@@ -125,6 +125,11 @@ def stale(root: Path) -> bool:
     return done.returncode == 1
 
 
+def test_the_page_has_no_dead_link() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (FOLDER / "README.md").read_text(encoding="utf-8"))
+    assert links and [link for link in links if not (FOLDER / link).exists()] == []
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not binary(), reason="no envoy: make deploy-envoy")
 def test_envoy_takes_it_as_it_is() -> None:

@@ -87,10 +87,15 @@ class Envoy:
 
 
 @contextmanager
-def fronting(ports: Sequence[int], folder: Path) -> Iterator[Envoy]:
+def fronting(
+    ports: Sequence[int], folder: Path, transport_socket: dict[str, Any] | None = None
+) -> Iterator[Envoy]:
     """An Envoy before gateways on these ports of the loopback, once all of them are healthy to it."""
     envoy = Envoy(free_port(), free_port(), folder / "access.log")
-    (folder / "envoy.json").write_text(json.dumps(_placed(envoy, ports)))
+    config = _placed(envoy, ports)
+    if transport_socket:
+        config["static_resources"]["listeners"][0]["filter_chains"][0]["transport_socket"] = transport_socket
+    (folder / "envoy.json").write_text(json.dumps(config))
     command = [
         binary() or "envoy",
         "-c",
