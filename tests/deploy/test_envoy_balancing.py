@@ -29,6 +29,15 @@ CALLERS = 4
 REQUEST = embedding_pb2.EmbedTextsRequest(texts=TEXTS)
 
 
+@pytest.fixture(autouse=True)
+def whole_again(fronted: Fronted) -> Iterator[None]:
+    """Whatever a test did, the next one finds both gateways."""
+    yield
+    for part in fronted.fleet.gateways:
+        if part.process and part.process.poll() is not None:
+            start_again(fronted, part)
+
+
 @contextmanager
 def stub_of(fronted: Fronted) -> Iterator[embedding_pb2_grpc.EmbeddingServiceStub]:
     """A client that never tries again by itself."""
@@ -134,4 +143,3 @@ def test_the_gateway_of_a_stream_is_killed_and_the_stream_goes_on(
     assert killed is not None and len(got) == items
     for each in range(items - len(TEXTS), items):
         np.testing.assert_allclose(got[each], text_vectors[each % len(TEXTS)], atol=2e-6)
-    start_again(fronted, killed)
