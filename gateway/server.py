@@ -176,7 +176,7 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
         port = bind(server, settings.listen, encryption)
         if probe_socket:
             bind(server, f"unix:{probe_socket}", None)
-        page = _page(settings, registry)
+        page = _page(settings, registry, health)
     except StartError:
         decoders.close()
         await shared.close()
@@ -195,12 +195,12 @@ def _canaries(settings: GatewaySettings, model: ServedModel, broker: GatewayEnd)
     return [Canary(tower, model, broker, settings.canary_interval_s) for tower in settings.served_towers]
 
 
-def _page(settings: GatewaySettings, registry: CollectorRegistry) -> Page | None:
+def _page(settings: GatewaySettings, registry: CollectorRegistry, health: Health) -> Page | None:
     """Raises StartError."""
     if settings.metrics_listen is None:
         return None
     try:
-        page = Page(settings.metrics_listen, registry)
+        page = Page(settings.metrics_listen, registry, health.serving)
     except PageError as error:
         raise StartError(str(error)) from error
     log.info("metrics are on port %d", page.port)
