@@ -1,6 +1,7 @@
 """The command as the first process of a container, to which the kernel delivers only handled signals."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,8 +30,9 @@ def opened_by_its_reader(pipe: Path) -> int | None:
 
 @pytest.mark.skipif(not can_unshare(), reason="no namespaces of processes on this machine")
 def test_sigterm_ends_a_worker_that_still_loads_its_model(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").touch()
-    pipe = tmp_path / "config.json"
+    shutil.copytree(Path("checkpoints/shapes"), tmp_path, dirs_exist_ok=True)
+    pipe = tmp_path / "model.safetensors"
+    pipe.unlink()
     os.mkfifo(pipe)  # whose reader waits for as long as we like
     worker = [sys.executable, "-m", "siglip_cli", "worker", "--tower", "text", "--model", str(tmp_path)]
     process = subprocess.Popen([*UNSHARE, *worker, "--redis-url", "redis://127.0.0.1:1"])
