@@ -1,17 +1,18 @@
 """The command as the first process of a container, to which the kernel delivers only handled signals."""
 
 import os
-import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import descendants, wait_for
+from tests.cli.processes import descendants
 
 UNSHARE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+DOWNLOAD = ["-m", "siglip_cli", "download", "some/model"]
 
 
 def can_unshare() -> bool:
@@ -21,27 +22,18 @@ def can_unshare() -> bool:
         return False
 
 
-def opened_by_its_reader(pipe: Path) -> int | None:
-    try:
-        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-    except OSError:
-        return None  # nobody reads yet
-
-
 @pytest.mark.skipif(not can_unshare(), reason="no namespaces of processes on this machine")
-def test_sigterm_ends_a_worker_that_still_loads_its_model(tmp_path: Path) -> None:
-    shutil.copytree(Path("checkpoints/shapes"), tmp_path, dirs_exist_ok=True)
-    pipe = tmp_path / "model.safetensors"
-    pipe.unlink()
-    os.mkfifo(pipe)  # whose reader waits for as long as we like
-    worker = [sys.executable, "-m", "siglip_cli", "worker", "--tower", "text", "--model", str(tmp_path)]
-    process = subprocess.Popen([*UNSHARE, *worker, "--redis-url", "redis://127.0.0.1:1"])
-    try:
-        writer = wait_for(lambda: opened_by_its_reader(pipe), 20)
-        (first,) = descendants(process.pid)
-        os.kill(first, signal.SIGTERM)
-        assert process.wait(20) == 128 + signal.SIGTERM
-        os.close(writer)
-    finally:
-        process.kill()
-        process.wait()
+def test_sigterm_ends_what_fetches_a_model(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent_hub:
+        silent_hub.settimeout(30)
+        endpoint = f"http://127.0.0.1:{silent_hub.getsockname()[1]}"
+        environ = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+        process = subprocess.Popen([*UNSHARE, sys.executable, *DOWNLOAD], env=environ)
+        try:
+            with silent_hub.accept()[0]:
+                (first,) = descendants(process.pid)
+                os.kill(first, signal.SIGTERM)
+                assert process.wait(20) == 128 + signal.SIGTERM
+        finally:
+            process.kill()
+            process.wait()
