@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from scripts import charts
 from siglip_settings import GatewaySettings, Setting, WorkerSettings, settings_of
 
 ROOT = Path(__file__).parent.parent
@@ -35,7 +36,7 @@ def main() -> int:
         for path, text in made(arguments.root):
             path.write_text(text)
         return 0
-    found = list(stale(arguments.root))
+    found = [*stale(arguments.root), *charts.stale(arguments.root)]
     for path in found:
         print(f"{path} is not what it is made from: run `make chart`", file=sys.stderr)
     return 1 if found else 0
