@@ -20,28 +20,13 @@ SCHEMA = "values.schema.json"
 
 # What the chart itself sets, from values of its own.
 OF_THE_CHART = frozenset(
-    [
-        "model",
-        "model_name",
-        "revision",
-        "cache_dir",
-        "redis_url",
-        "redis_sentinel_name",
-        "redis_cluster",
-        "redis_shards",
-        "redis_ca_file",
-        "redis_cert_file",
-        "redis_key_file",
-        "metrics_listen",
-        "drain_timeout_s",
-        "listen",
-        "tls_cert_file",
-        "tls_key_file",
-        "tls_client_ca_file",
-        "token_file",
-        "towers",
-        "tower",
-    ]
+    (
+        *("model", "model_name", "revision", "cache_dir", "tower", "towers"),
+        *("redis_url", "redis_sentinel_name", "redis_cluster", "redis_shards"),
+        *("redis_ca_file", "redis_cert_file", "redis_key_file"),
+        *("listen", "metrics_listen", "drain_timeout_s"),
+        *("tls_cert_file", "tls_key_file", "tls_client_ca_file", "token_file"),
+    )
 )
 JSON_TYPES = {int: "integer", float: "number", str: "string"}
 

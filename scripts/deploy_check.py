@@ -1,6 +1,7 @@
 """Checks deploy/: lints, schemas, and images that are really built and run.
 
-Exit status: 0 all is well, 1 something is wrong, 2 something could not be checked here (0 with --allow-missing).
+Exit status: 0 all is well, 1 something is wrong, 2 something could not be checked here (0 with
+--allow-missing).
 """
 
 import argparse
@@ -94,9 +95,7 @@ def worker_image(tools: Path) -> str:
     store = needs_images()
     wheels = os.environ.get("PIP_FIND_LINKS", "")
     if not Path(wheels or "-").is_dir():
-        raise Missing(
-            "PIP_FIND_LINKS is no folder with the wheel that deploy/requirements/torch-cpu.txt names"
-        )
+        raise Missing("PIP_FIND_LINKS is no folder with the wheel that torch-cpu.txt names")
     store.take_base()
     context = ["--build-arg", "TORCH=cpu", "--build-context", f"wheels={wheels}"]
     return f"{size_bytes(store.files_of(store.build('worker', *context))) / 1e6:.0f} MB, torch for CPU"

@@ -1,13 +1,12 @@
 """Builds the container files with buildah in a store of its own, and runs what they give.
 
 Where the registry of the base image cannot be reached, debootstrap makes a Debian that takes its place.
-A container here is: a namespace of processes, the image's files read-only, its user, nothing but /tmp and /cache
-to write to.
+A container here is: a namespace of processes, the image's files read-only, its user, and nothing but /tmp and
+/cache to write to.
 """
 
 import json
 import os
-import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -18,15 +17,12 @@ ROOT = Path(__file__).parent.parent
 FILES = ROOT / "deploy" / "containers"
 # What Debian's slim images leave out as well.
 SLIM = (
-    "usr/share/doc",
-    "usr/share/man",
-    "usr/share/locale",
-    "usr/share/info",
-    "var/cache/apt",
-    "var/lib/apt/lists",
+    *("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info"),
+    *("var/cache/apt", "var/lib/apt/lists"),
 )
 SETPRIV = (
-    "setpriv --reuid=65532 --regid=65532 --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all"
+    *("setpriv", "--reuid=65532", "--regid=65532", "--clear-groups"),
+    *("--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"),
 )
 START = """
 set -e
@@ -94,17 +90,10 @@ class Store:
     def build(self, part: str, *arguments: str) -> str:
         """The image's name. Raises BuildError."""
         image = f"siglip-{part}:check"
-        how = [
-            "--layers",
-            "--isolation",
-            "chroot",
-            "--network",
-            "host",
-            "--pull-never",
-            *self._of_this_machine(),
-        ]
+        how = ["--quiet", "--layers", "--isolation", "chroot", "--network", "host", "--pull-never"]
+        how += [*self._of_this_machine(), *arguments]
         file = FILES / f"{part}.Containerfile"
-        self.buildah("build", "--quiet", *how, *arguments, "--file", file, "--tag", image, ROOT)
+        self.buildah("build", *how, "--file", file, "--tag", image, ROOT)
         return image
 
     def _of_this_machine(self) -> list[str]:
@@ -127,10 +116,9 @@ class Store:
         return Path(self.buildah("mount", container).strip())
 
     def settings_of(self, image: str) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = json.loads(self.buildah("inspect", "--type", "image", image))["OCIv1"][
-            "config"
-        ]
-        return found
+        about = json.loads(self.buildah("inspect", "--type", "image", image))
+        config: dict[str, list[str]] = about["OCIv1"]["config"]
+        return config
 
 
 def base_image() -> str:
@@ -146,37 +134,19 @@ def base_image() -> str:
 
 
 def size_bytes(files: Path) -> int:
-    return int(
-        said("du", "--summarize", "--apparent-size", "--block-size=1", "--one-file-system", files).split()[0]
-    )
+    told = said("du", "--summarize", "--apparent-size", "--block-size=1", "--one-file-system", files)
+    return int(told.split()[0])
 
 
 def start(
-    files: Path,
-    shared: Path,
-    config: dict[str, list[str]],
-    environ: dict[str, str],
-    log: Path,
-    *arguments: str,
+    files: Path, shared: Path, config: dict[str, list[str]], environ: dict[str, str], log: Path
 ) -> "subprocess.Popen[bytes]":
-    """Runs the image's entry point as the first process of a container; `shared` is its /mnt."""
+    """Runs the image's command as the first process of a container; `shared` is its /mnt."""
     variables = [*config["Env"], *(f"{name}={value}" for name, value in environ.items())]
-    command = [*shlex.split(SETPRIV), "env", "-i", *variables, *config["Entrypoint"], *arguments]
-    isolated = [
-        "unshare",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "sh",
-        "-c",
-        START,
-        "sh",
-        files,
-        shared,
-    ]
+    command = [*SETPRIV, "env", "-i", *variables, *config["Entrypoint"], *config["Cmd"]]
+    isolated = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", START, "sh"]
     with log.open("wb") as stderr:
-        return subprocess.Popen([str(word) for word in [*isolated, *command]], stderr=stderr)
+        return subprocess.Popen([*isolated, str(files), str(shared), *command], stderr=stderr)
 
 
 def said(*command: str | Path) -> str:

@@ -14,25 +14,26 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from broker import EmbeddedServer
+from broker.embedded import server_binary
 from scripts.images import ROOT, BuildError, Store, start
 from siglip_client import Client
 
 GATEWAY, PAGES = "127.0.0.1:50951", {"gateway": 50952, "text": 50953, "vision": 50954}
+QUEUE_PORT = 50950
+QUEUE = [str(server_binary()), "--bind", "127.0.0.1", "--port", str(QUEUE_PORT), "--save", ""]
 PICTURE, LABELS = ROOT / "samples" / "red-circle.jpg", ["a red circle", "a blue square"]
 START_S, STOP_S = 120.0, 45.0
 
 
 def answers(store: Store) -> str:
     """What the service did, in words. Raises BuildError when it did not."""
-    with tempfile.TemporaryDirectory() as folder, EmbeddedServer() as queue, ExitStack() as stack:
-        os.chmod(folder, 0o755)
-        shared = Path(folder)
-        running = {}
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        logs, running = Path(folder), {}
+        stack.callback(_end, subprocess.Popen(QUEUE, cwd=folder, stdout=subprocess.DEVNULL))
         for part in PAGES:
-            running[part] = process = _start(store, part, shared, queue.url)
+            running[part] = process = _start(store, part, logs)
             stack.callback(_end, process)
-        started_s = _until(lambda: all(map(_ready, PAGES.values())), running, shared)
+        started_s = _until(lambda: all(map(_ready, PAGES.values())), running, logs)
         _check_health()
         with Client(GATEWAY) as client:
             best = client.classify([str(PICTURE)], LABELS)[0][0]
@@ -42,26 +43,19 @@ def answers(store: Store) -> str:
     return f"ready after {started_s:.0f} s, read-only and as user 65532; answers; stops in {stopped_s:.1f} s"
 
 
-def _start(store: Store, part: str, shared: Path, url: str) -> "subprocess.Popen[bytes]":
+def _start(store: Store, part: str, logs: Path) -> "subprocess.Popen[bytes]":
     image = f"siglip-{'gateway' if part == 'gateway' else 'worker'}:check"
     environ = {
         "SIGLIP_MODEL": "/mnt/checkpoints/shapes",
-        "SIGLIP_REDIS_URL": url,
+        "SIGLIP_REDIS_URL": f"redis://127.0.0.1:{QUEUE_PORT}",
         "SIGLIP_METRICS_LISTEN": f"127.0.0.1:{PAGES[part]}",
     }
     if part == "gateway":
         environ["SIGLIP_LISTEN"] = GATEWAY
     else:
         environ |= {"SIGLIP_TOWER": part, "SIGLIP_THREADS": "1"}
-    log = shared / f"{part}.log"
-    return start(
-        store.files_of(image),
-        ROOT,
-        store.settings_of(image),
-        environ,
-        log,
-        image.split("-")[1].split(":", maxsplit=1)[0],
-    )
+    log = logs / f"{part}.log"
+    return start(store.files_of(image), ROOT, store.settings_of(image), environ, log)
 
 
 def _ready(port: int) -> bool:
