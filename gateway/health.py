@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from broker import GatewayEnd
 from gateway.canary import Canary
+from siglip_metrics import ALL
 from siglip_settings import Tower
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
     def serving(self) -> dict[str, bool]:
         """Which names are healthy."""
-        return {name or "all": status == SERVING for name, status in self._status.items()}
+        return {name or ALL: status == SERVING for name, status in self._status.items()}
 
     async def refresh(self) -> None:
         """Takes over what the broker saw of the queue and its workers a moment ago."""

@@ -166,7 +166,7 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
         port = bind(server, settings.listen, encryption)
         if probe_socket:
             bind(server, f"unix:{probe_socket}", None)
-        page = _page(settings, registry)
+        page = _page(settings, registry, health)
     except BaseException:
         await opened.aclose()
         raise
@@ -177,12 +177,12 @@ async def start(settings: GatewaySettings, probe_socket: str | None = None) -> G
     return Gateway(port, models, server, calls, health, opened, following, page, spans)
 
 
-def _page(settings: GatewaySettings, registry: CollectorRegistry) -> Page | None:
+def _page(settings: GatewaySettings, registry: CollectorRegistry, health: Health) -> Page | None:
     """Raises StartError."""
     if settings.metrics_listen is None:
         return None
     try:
-        page = Page(settings.metrics_listen, registry)
+        page = Page(settings.metrics_listen, registry, health.serving)
     except PageError as error:
         raise StartError(str(error)) from error
     log.info("metrics are on port %d", page.port)

@@ -28,6 +28,7 @@ ALSO = ("traces",)
 
 INSTALL = "pip install --require-hashes"
 HEADERS = {
+    "build.txt": f"# What builds our own package. {INSTALL} -r build.txt\n",
     "gateway.txt": f"# A gateway on Linux. {INSTALL} -r gateway.txt\n",
     "worker.txt": f"# A worker on Linux, but for torch. {INSTALL} -r worker.txt -r torch-cuda.txt\n",
     "torch-cuda.txt": "# torch as the package index has it: with CUDA on Linux.\n",
@@ -58,6 +59,7 @@ def main() -> int:
 
 
 def lock(root: Path, torch_wheel: Path | None) -> None:
+    write(root, "build.txt", compiled_build(root))
     worker = compiled(root, "worker")
     cuda = {name: lines for name, lines in worker.items() if CUDA.fullmatch(name)}
     write(root, "gateway.txt", compiled(root, "gateway"))
@@ -71,12 +73,26 @@ def lock(root: Path, torch_wheel: Path | None) -> None:
 
 def compiled(root: Path, extra: str) -> Blocks:
     extras = [word for name in (extra, *ALSO) for word in ("--extra", name)]
+    return resolved(root, ["pyproject.toml", *extras])
+
+
+def compiled_build(root: Path) -> Blocks:
+    return resolved(root, ["-"], "\n".join(build_requirements(root)))
+
+
+def build_requirements(root: Path) -> list[str]:
+    system = tomllib.loads((root / "pyproject.toml").read_text())["build-system"]
+    return [str(text) for text in system["requires"]]
+
+
+def resolved(root: Path, what: list[str], given: str = "") -> Blocks:
+    """What uv makes of its arguments `what`, and of the requirements `given` to its standard input."""
     command = [
-        *(str(Path(sys.executable).parent / "uv"), "pip", "compile", "pyproject.toml", *extras),
+        *(str(Path(sys.executable).parent / "uv"), "pip", "compile", *what),
         *("--constraint", "constraints.txt", "--universal", "--generate-hashes"),
         *("--no-header", "--no-annotate", "--quiet"),
     ]
-    made = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+    made = subprocess.run(command, cwd=root, input=given, check=True, capture_output=True, text=True).stdout
     return blocks(re.sub(f"(?: ;| and) {ALWAYS}", "", made))
 
 
@@ -100,6 +116,8 @@ def stale(root: Path) -> Iterator[str]:
                 yield f"{file}: {name} has no hash"
             if version.partition("+")[0] != pins.get(name, version):
                 yield f"{file}: {name} is {version}, and {pins[name]} in constraints.txt"
+    for text in build_requirements(root):
+        yield from unmet(Requirement(text), "build.txt", versions(locked["build.txt"]))
     for extra in ("gateway", "worker"):
         for torch in ("torch-cuda.txt", "torch-cpu.txt"):
             have = versions({**locked[f"{extra}.txt"], **(locked[torch] if extra == "worker" else {})})
@@ -109,9 +127,13 @@ def stale(root: Path) -> Iterator[str]:
 
 def missing(root: Path, extra: str, file: str, have: dict[str, str]) -> Iterator[str]:
     for requirement in required(root, extra):
-        version = have.get(canonicalize_name(requirement.name))
-        if version is None or not requirement.specifier.contains(version):
-            yield f"{file}: {requirement} is not there" + (f", but {version}" if version else "")
+        yield from unmet(requirement, file, have)
+
+
+def unmet(requirement: Requirement, file: str, have: dict[str, str]) -> Iterator[str]:
+    version = have.get(canonicalize_name(requirement.name))
+    if version is None or not requirement.specifier.contains(version):
+        yield f"{file}: {requirement} is not there" + (f", but {version}" if version else "")
 
 
 def required(root: Path, extra: str) -> Iterator[Requirement]:

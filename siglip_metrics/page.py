@@ -1,14 +1,19 @@
-"""The admin page of one process: /metrics for Prometheus, /healthz for whoever starts and stops it."""
+"""The admin page of one process: /metrics for Prometheus; /healthz and /readyz for whoever runs it."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from socketserver import ThreadingMixIn
 from typing import Any
+from urllib.parse import parse_qs
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 Start = Callable[..., Any]
+Ready = Callable[[], Mapping[str, bool]]
+"""Which services are ready, by name; `ALL` is what /readyz answers for when it is asked for none."""
+
+ALL = "all"
 
 
 class PageError(Exception):
@@ -31,12 +36,12 @@ class _Quiet(WSGIRequestHandler):
 class Page:
     """Serves from a thread until closed. `port` is the one that was opened."""
 
-    def __init__(self, listen: str, registry: CollectorRegistry) -> None:
-        """`listen` is host:port; port 0: any. Raises PageError."""
+    def __init__(self, listen: str, registry: CollectorRegistry, ready: Ready) -> None:
+        """`listen` is host:port; port 0: any. `ready` is called from the page's threads. Raises PageError."""
         host, colon, port = listen.rpartition(":")
         if not colon or not port.isdecimal() or int(port) > 65535:
             raise PageError(f"--metrics-listen is {listen!r}; it must be host:port")
-        self._registry = registry
+        self._registry, self._ready = registry, ready
         try:
             self._server = make_server(
                 host.strip("[]"), int(port), self._answer, server_class=_Server, handler_class=_Quiet
@@ -58,7 +63,20 @@ class Page:
             start("200 OK", [("Content-Type", CONTENT_TYPE_LATEST)])
             return [generate_latest(self._registry)]
         if path == "/healthz":
-            start("200 OK", [("Content-Type", "text/plain")])
-            return [b"alive\n"]
-        start("404 Not Found", [("Content-Type", "text/plain")])
-        return [b"/metrics and /healthz are here\n"]
+            return _text(start, "200 OK", "alive")
+        if path == "/readyz":
+            return _text(start, *self._readiness(environ.get("QUERY_STRING", "")))
+        return _text(start, "404 Not Found", "/metrics, /healthz and /readyz are here")
+
+    def _readiness(self, query: str) -> tuple[str, str]:
+        """Status and line for /readyz?service=NAME."""
+        name = parse_qs(query).get("service", [ALL])[0]
+        services = self._ready()
+        if name not in services:
+            return "404 Not Found", f"no such service; known: {', '.join(sorted(services))}"
+        return ("200 OK", "ready") if services[name] else ("503 Service Unavailable", "not ready")
+
+
+def _text(start: Start, status: str, line: str) -> Iterable[bytes]:
+    start(status, [("Content-Type", "text/plain")])
+    return [f"{line}\n".encode()]

@@ -116,7 +116,7 @@ class ProcessSettings:
     )
     metrics_listen: str | None = setting(
         None,
-        help="host:port of the page with /metrics (Prometheus) and /healthz; port 0: any. 'siglip serve' "
+        help="host:port of the page with /metrics, /healthz and /readyz; port 0: any. 'siglip serve' "
         "gives the port to the gateway and the ones after it to the workers. Default: no page.",
     )
     traces_endpoint: str | None = setting(

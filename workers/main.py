@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from siglip_metrics import Page, PageError, new_registry
+from broker import WorkerEnd, WorkerTiming
+from siglip_metrics import ALL, Page, PageError, new_registry
 from siglip_model.files import resolve
 from siglip_settings import WorkerSettings
 from workers import tower as model_tower
@@ -57,7 +58,7 @@ def run(settings: WorkerSettings) -> int:
     info = broker.info
     registry = new_registry(process=f"{info.tower} worker", model=info.model, fingerprint=info.fingerprint)
     registry.register(StateCollector(broker, compute.device))
-    with _page(settings, registry), _sent(spans):
+    with _page(settings, registry, broker), _sent(spans):
         computer = Computer(tower, max_rows, broker.progress)
         # What is here now stays: the collector need not go through it again while callers wait.
         gc.collect()
@@ -66,12 +67,12 @@ def run(settings: WorkerSettings) -> int:
 
 
 @contextmanager
-def _page(settings: WorkerSettings, registry: CollectorRegistry) -> Iterator[None]:
+def _page(settings: WorkerSettings, registry: CollectorRegistry, broker: WorkerEnd) -> Iterator[None]:
     if settings.metrics_listen is None:
         yield
         return
     try:
-        page = Page(settings.metrics_listen, registry)
+        page = Page(settings.metrics_listen, registry, lambda: {ALL: is_ready(broker)})
     except PageError as error:
         raise SetupError(str(error)) from error
     log.info("metrics are on port %d", page.port)
@@ -79,6 +80,11 @@ def _page(settings: WorkerSettings, registry: CollectorRegistry) -> Iterator[Non
         yield
     finally:
         page.close()
+
+
+def is_ready(broker: WorkerEnd) -> bool:
+    """Whether gateways count on this worker: its lease, which they look for, has not run out."""
+    return broker.connected and broker.lease_age_s < WorkerTiming().lease_s
 
 
 @contextmanager

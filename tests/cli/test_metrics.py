@@ -14,7 +14,7 @@ import pytest
 from broker import EmbeddedServer
 from siglip_cli.main import run
 from siglip_client import Client, SiglipError
-from siglip_metrics import Page, PageError, new_registry
+from siglip_metrics import ALL, Page, PageError, new_registry
 from tests.cli.service import Service, serving
 from tests.support.certificates import HAS_OPENSSL, Pair, authority, signed
 from tests.support.pages import Samples, get, scraped, total
@@ -66,6 +66,11 @@ def pages(watched: tuple[Service, list[int]], tls: tuple[Pair, Pair], png: bytes
             together.setdefault(name, []).extend(samples)
     together["up"] = [({}, 1.0)]  # Prometheus's own
     return together
+
+
+def test_a_running_service_is_ready(watched: tuple[Service, list[int]], pages: Samples) -> None:
+    _, ports = watched
+    assert [get(port, "/readyz") for port in ports] == ["ready\n"] * 3
 
 
 def test_what_was_done_is_counted(pages: Samples) -> None:
@@ -172,13 +177,22 @@ def test_every_alert_fires_on_what_it_is_for() -> None:
 
 
 def test_the_page_itself() -> None:
-    page = Page("127.0.0.1:0", new_registry(process="test", model="m", fingerprint="f"))
+    ready = {ALL: True, "one": False}
+    page = Page("127.0.0.1:0", new_registry(process="test", model="m", fingerprint="f"), lambda: ready)
     assert get(page.port, "/healthz") == "alive\n"
+    assert get(page.port, "/readyz") == "ready\n"
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        get(page.port, "/readyz?service=one")
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        get(page.port, "/readyz?service=two")
+    ready[ALL] = False
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        get(page.port, "/readyz")
     assert 'siglip_build_info{fingerprint="f",model="m",process="test"' in get(page.port, "/metrics")
     with pytest.raises(urllib.error.HTTPError, match="404"):
         get(page.port, "/")
     with pytest.raises(PageError, match="Address already in use"):
-        Page(f"127.0.0.1:{page.port}", new_registry(process="", model="", fingerprint=""))
+        Page(f"127.0.0.1:{page.port}", new_registry(process="", model="", fingerprint=""), dict)
     page.close()
     with pytest.raises(PageError, match="must be host:port"):
-        Page("9464", new_registry(process="", model="", fingerprint=""))
+        Page("9464", new_registry(process="", model="", fingerprint=""), dict)

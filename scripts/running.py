@@ -1,0 +1,106 @@
+"""Runs the images as a service, and looks whether it answers and stops as containers must."""
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from broker.embedded import server_binary
+from scripts.images import ROOT, BuildError, Store, start
+from siglip_client import Client
+
+GATEWAY, PAGES = "127.0.0.1:50951", {"gateway": 50952, "text": 50953, "vision": 50954}
+QUEUE_PORT = 50950
+QUEUE = [str(server_binary()), "--bind", "127.0.0.1", "--port", str(QUEUE_PORT), "--save", ""]
+PICTURE, LABELS = ROOT / "samples" / "red-circle.jpg", ["a red circle", "a blue square"]
+START_S, STOP_S = 120.0, 45.0
+
+
+def answers(store: Store) -> str:
+    """What the service did, in words. Raises BuildError when it did not."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        logs, running = Path(folder), {}
+        stack.callback(_end, subprocess.Popen(QUEUE, cwd=folder, stdout=subprocess.DEVNULL))
+        for part in PAGES:
+            running[part] = process = _start(store, part, logs)
+            stack.callback(_end, process)
+        started_s = _until(lambda: all(map(_ready, PAGES.values())), running, logs)
+        _check_health()
+        with Client(GATEWAY) as client:
+            best = client.classify([str(PICTURE)], LABELS)[0][0]
+        if best.label != LABELS[0]:
+            raise BuildError(f"{PICTURE.name} is {best.label!r}")
+        stopped_s = _stop(running)
+    return f"ready after {started_s:.0f} s, read-only and as user 65532; answers; stops in {stopped_s:.1f} s"
+
+
+def _start(store: Store, part: str, logs: Path) -> "subprocess.Popen[bytes]":
+    image = f"siglip-{'gateway' if part == 'gateway' else 'worker'}:check"
+    environ = {
+        "SIGLIP_MODEL": "/mnt/checkpoints/shapes",
+        "SIGLIP_REDIS_URL": f"redis://127.0.0.1:{QUEUE_PORT}",
+        "SIGLIP_METRICS_LISTEN": f"127.0.0.1:{PAGES[part]}",
+    }
+    if part == "gateway":
+        environ["SIGLIP_LISTEN"] = GATEWAY
+    else:
+        environ |= {"SIGLIP_TOWER": part, "SIGLIP_THREADS": "1"}
+    log = logs / f"{part}.log"
+    return start(store.files_of(image), ROOT, store.settings_of(image), environ, log)
+
+
+def _ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as reply:
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _until(what: Callable[[], bool], running: "dict[str, subprocess.Popen[bytes]]", logs: Path) -> float:
+    began = time.monotonic()
+    while not what():
+        ended = [part for part, process in running.items() if process.poll() is not None]
+        if ended or time.monotonic() - began > START_S:
+            part = ended[0] if ended else next(part for part, port in PAGES.items() if not _ready(port))
+            raise BuildError(f"{part} does not get ready: {(logs / f'{part}.log').read_text()[-2000:]}")
+        time.sleep(0.2)
+    return time.monotonic() - began
+
+
+def _check_health() -> None:
+    with grpc.insecure_channel(GATEWAY) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for name in ("", "liveness"):
+            reply = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+            if reply.status != health_pb2.HealthCheckResponse.SERVING:
+                raise BuildError(f"health of {name!r} is {reply.status}")
+
+
+def _stop(running: "dict[str, subprocess.Popen[bytes]]") -> float:
+    began = time.monotonic()
+    for process in running.values():
+        os.kill(_first(process), signal.SIGTERM)
+    for part, process in running.items():
+        if status := process.wait(STOP_S):
+            raise BuildError(f"{part} ends with status {status}")
+    return time.monotonic() - began
+
+
+def _first(process: "subprocess.Popen[bytes]") -> int:
+    """The container's first process: the child of `unshare`."""
+    return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait()
