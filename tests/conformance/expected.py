@@ -21,8 +21,10 @@ class Expected:
         self._inputs = inputs
         self._model = SiglipModel.from_pretrained(checkpoint).eval()
         self._processor = SiglipProcessor.from_pretrained(checkpoint)
-        self.text = cache(self._text)
-        self.image = cache(self._image)
+        self._known_texts: dict[str, Floats] = {}
+        self._image = cache(self._image_vector)
+        # Beside the service that is being tested, threads would only wait for each other.
+        torch.set_num_threads(1)
 
     def tokens(self, texts: list[str]) -> list[list[int]]:
         """Padded to the model's length."""
@@ -30,10 +32,13 @@ class Expected:
         return [list(map(int, row)) for row in found["input_ids"]]
 
     def texts(self, texts: list[str], normalize: bool = True) -> Floats:
-        return self._stacked([self.text(each) for each in texts], normalize)
+        new = [each for each in dict.fromkeys(texts) if each not in self._known_texts]
+        if new:
+            self._known_texts |= dict(zip(new, self._text_vectors(new), strict=True))
+        return self._stacked([self._known_texts[each] for each in texts], normalize)
 
     def images(self, names: list[str], normalize: bool = True) -> Floats:
-        return self._stacked([self.image(each) for each in names], normalize)
+        return self._stacked([self._image(each) for each in names], normalize)
 
     def logits(self, names: list[str], texts: list[str]) -> Floats:
         """[images, texts]."""
@@ -52,7 +57,7 @@ class Expected:
         ]
 
     def _scaled(self, images: Floats, texts: Floats) -> Floats:
-        scale, bias = float(self._model.logit_scale.exp()), float(self._model.logit_bias)
+        scale, bias = self._model.logit_scale.exp().item(), self._model.logit_bias.item()
         return scoring.logits(images, texts, scale, bias)
 
     def _stacked(self, vectors: list[Floats], normalize: bool) -> Floats:
@@ -60,12 +65,11 @@ class Expected:
         return scoring.unit(stacked) if normalize else stacked
 
     @torch.inference_mode()
-    def _text(self, text: str) -> Floats:
-        ids = torch.tensor(self.tokens([text]))
-        return np.asarray(self._model.get_text_features(ids)[0].numpy())
+    def _text_vectors(self, texts: list[str]) -> Floats:
+        return np.asarray(self._model.get_text_features(torch.tensor(self.tokens(texts))).numpy())
 
     @torch.inference_mode()
-    def _image(self, name: str) -> Floats:
+    def _image_vector(self, name: str) -> Floats:
         with Image.open(self._inputs / name) as image:
             pixels = self._processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"]
         return np.asarray(self._model.get_image_features(pixels)[0].numpy())

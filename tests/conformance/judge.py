@@ -1,4 +1,4 @@
-"""Compares what a client reported with what a case expects: what is wrong, in words; nothing, if nothing is."""
+"""Compares what a client reported with what a case expects: what is wrong, in words."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Servers of a few lines that behave as real ones rarely do: they fail on purpose, or are newer than the client.
+"""Servers of a few lines that do what real ones rarely do: fail on purpose, or be newer than the client.
 
 Each knows only bytes, so that it can say what this version's messages cannot.
 """
