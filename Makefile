@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export SIGLIP_MODEL ?= checkpoints/shapes
 
-.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench bench-peers bench-latency bench-memory bench-model bench-loss bench-overload dashboard fuzz faults chaos lock audit clean
+.PHONY: help install demo serve test check pytest slow protos format goldens parity parity-slow train-demo eval-demo bench bench-peers bench-latency bench-memory bench-model bench-loss bench-overload dashboard fuzz faults chaos conformance conformance-install conformance-page lock audit clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 16
@@ -133,6 +133,15 @@ MINUTES ?= 10
 SEED ?= 1
 chaos: $(VENV)/.installed-dev  ## Kill, stop and drain everything under load; MINUTES=10 SEED=1
 	@env -u SIGLIP_MODEL $(BIN)/python -m tests.faults.chaos --minutes $(MINUTES) --seed $(SEED)
+
+conformance: $(VENV)/.installed-dev  ## Every client in clients/ through the same cases; ARGS="--language go --case texts"
+	@env -u SIGLIP_MODEL $(BIN)/python -m tests.conformance.run $(ARGS)
+
+conformance-install: $(VENV)/.installed-dev  ## Install the Debian packages that the clients are built with (as root)
+	apt-get install --yes --no-install-recommends $$($(BIN)/python -m tests.conformance.run --packages)
+
+conformance-page: $(VENV)/.installed-dev  ## The same, and write docs/conformance.md
+	@env -u SIGLIP_MODEL $(BIN)/python -m tests.conformance.run --page $(ARGS)
 
 lock: $(VENV)/.installed-dev  ## Lock what deployment images install; TORCH_WHEEL=file: with that CPU build of torch
 	@$(PIP_INSTALL) uv==0.13.9

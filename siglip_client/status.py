@@ -81,7 +81,8 @@ def pushback_s(call: FailedCall) -> float | None:
 
 def reason_of(call: FailedCall) -> str:
     """The service's own reason; empty where gRPC itself failed."""
-    return _rich_details(_metadata(call).get(_DETAILS_KEY))[0].reason
+    told, _, _ = _rich_details(_metadata(call).get(_DETAILS_KEY))
+    return str(told.reason)
 
 
 def _metadata(call: FailedCall) -> dict[str, str | bytes]:

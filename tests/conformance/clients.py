@@ -27,7 +27,10 @@ class ClientFailed(Exception):
 
 @dataclass(frozen=True)
 class Client:
-    """`needs`: executables, or files where there is a slash; `packages`: Debian's that bring them."""
+    """`needs`: executables, or files where there is a slash; `packages`: Debian's that bring them.
+
+    `version`: commands that print a line each, for what packages do not tell.
+    """
 
     folder: Path
     language: str
@@ -35,6 +38,16 @@ class Client:
     build: tuple[str, ...]
     run: tuple[str, ...]
     packages: tuple[str, ...]
+    version: tuple[str, ...] = ()
+
+    def versions(self) -> str:
+        """Of what it is built with, as far as this machine has it."""
+        if self.missing():
+            return ""
+        told = [_output(["bash", "-ec", command], self.folder) for command in self.version]
+        asked = ["dpkg-query", "-W", "-f", "${Package} ${Version}"]
+        told += [_output([*asked, package], self.folder) for package in self.packages]
+        return ", ".join(each for each in told if each)
 
     def missing(self) -> list[str]:
         """What it needs and this machine lacks."""
@@ -94,7 +107,17 @@ def packages() -> list[str]:
 def _client(file: Path) -> Client:
     about = json.loads(file.read_text(encoding="utf-8"))
     lists = {name: tuple(about[name]) for name in ("needs", "build", "run", "packages")}
-    return Client(folder=file.parent, language=about["language"], **lists)
+    version = tuple(about.get("version", ()))
+    return Client(folder=file.parent, language=about["language"], version=version, **lists)
+
+
+def _output(command: list[str], folder: Path) -> str:
+    """Empty where the command fails or is not there."""
+    try:
+        done = subprocess.run(command, cwd=folder, env=_environ(), capture_output=True, text=True)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _hear_all(process: "subprocess.Popen[bytes]", hear: Callable[[Line], None]) -> None:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.conformance import clients, service
+from tests.conformance import clients, page, service
 from tests.conformance.expected import Expected
 from tests.conformance.inputs import write_inputs
 from tests.conformance.planning import Case, read_cases
@@ -40,12 +40,15 @@ def main() -> int:
     parser.add_argument("--language", action="append", default=[], help="only this one; may be repeated")
     parser.add_argument("--case", action="append", default=[], help="only this one; may be repeated")
     parser.add_argument("--packages", action="store_true", help="list the Debian packages of all clients")
+    parser.add_argument("--page", action="store_true", help="write docs/conformance.md")
     given = parser.parse_args()
     if given.packages:
         print(*clients.packages())
         return 0
-    cases = read_cases(given.case)
-    found = outcomes(cases, chosen_clients(given.language))
+    cases, chosen = read_cases(given.case), chosen_clients(given.language)
+    found = outcomes(cases, chosen)
+    if given.page:
+        page.FILE.write_text(page.page(cases, found, chosen), encoding="utf-8")
     print(f"{table(cases, found)}\n\n{summary(found)}")
     return int(any(outcome.failed for outcome in found))
 
