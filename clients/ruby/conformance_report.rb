@@ -108,21 +108,27 @@ class StreamReport
   def initialize(name, shown)
     @name = name
     @items = Items.new(shown)
-    @results = 0
+    @taken = 0
   end
 
   def of(client, items, **options)
-    counts = client.embed_stream(items, **options) { |result| take(result) }
-    { code: 'OK', message: '', **@items.to_h, **counts.to_h }
-  rescue Siglip::CallError => e
-    { **Report.failure(e), **@items.to_h, results: @results }
+    counts = Siglip::Flow::Counts.new
+    { **outcome { client.embed_stream(items, counts: counts, **options) { |result| take(result) } },
+      **@items.to_h, **counts.to_h }
   end
 
   private
 
+  def outcome
+    yield
+    { code: 'OK', message: '' }
+  rescue Siglip::CallError => e
+    Report.failure(e)
+  end
+
   def take(result)
     @items.add(result.id, result)
-    @results += 1
-    Report.write({ case: @name, progress: @results }) if (@results % 100).zero?
+    @taken += 1
+    Report.write({ case: @name, progress: @taken }) if (@taken % 100).zero?
   end
 end

@@ -36,7 +36,8 @@ end
 def stream(client)
   items = (0...1000).lazy.map { |i| Siglip::V1::EmbedStreamItem.new(text: "picture number #{i}") }
   vectors = 0
-  counts = client.embed_stream(items) { |result| vectors += 1 if result.embedding }
+  counts = Siglip::Flow::Counts.new
+  client.embed_stream(items, counts: counts) { |result| vectors += 1 if result.embedding }
   puts "#{vectors} vectors, never more than #{counts.most_unanswered} of the " \
        "#{counts.allowed_unanswered} allowed unanswered"
 end

@@ -44,15 +44,15 @@ module Siglip
     end
 
     # Yields exactly one V1::EmbedStreamResult for each item, as they come; its id is the item's
-    # place, from 0. A bad item has an error instead of a vector. Returns a Flow::Counts.
+    # place, from 0. A bad item has an error instead of a vector.
     #
     # items: an Enumerable of V1::EmbedStreamItem (without ids), taken as fast as results are.
     # dtype: how vectors travel. ordered: results come in the order of the items.
     # timeout_s: longest time without any result; what passes sooner is ridden out.
-    def embed_stream(items, dtype: :DTYPE_F32, ordered: false, timeout_s: TIMEOUT_S, &sink)
-      flow = Flow.new(dtype: dtype, ordered: ordered, retries: @retries, timeout_s: timeout_s)
+    # counts: a Flow::Counts, kept up while it runs.
+    def embed_stream(items, dtype: :DTYPE_F32, ordered: false, timeout_s: TIMEOUT_S, counts: Flow::Counts.new, &sink)
+      flow = Flow.new(dtype: dtype, ordered: ordered, retries: @retries, timeout_s: timeout_s, counts: counts)
       Stream.new(@stubs.fetch(V1::EmbeddingService), @metadata, flow).run(items, &sink)
-      flow.counts
     end
 
     private

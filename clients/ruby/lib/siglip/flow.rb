@@ -24,17 +24,21 @@ module Siglip
     Entry = Struct.new(:item, :bytes, :tries)
     # duplicates: results of items that had one. most_unanswered: items sent and not answered.
     # allowed_unanswered: the least that any stream allowed.
-    Counts = Struct.new(:results, :duplicates, :most_unanswered, :allowed_unanswered, :streams)
+    Counts = Struct.new(:results, :duplicates, :most_unanswered, :allowed_unanswered, :streams) do
+      def initialize
+        super(0, 0, 0, 0, 0)
+      end
+    end
 
-    attr_reader :counts, :draining, :useful
+    attr_reader :draining, :useful
 
     # retries: how often an item that failed in passing is sent again.
-    def initialize(dtype:, ordered:, retries:, timeout_s:)
+    def initialize(dtype:, ordered:, retries:, timeout_s:, counts: Counts.new)
       @dtype = dtype
       @ordered = ordered
       @retries = retries
       @timeout_s = timeout_s
-      @counts = Counts.new(0, 0, 0, 0, 0)
+      @counts = counts
       @accepted = @answered = @taken = @held_bytes = 0
       @waiting = []
       @ready = []
