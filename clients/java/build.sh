@@ -1,0 +1,27 @@
+#!/bin/sh
+# Builds with Debian's packages: stubs and classes into build/, and two programs that start them.
+set -eu
+cd "$(dirname "$0")"
+jars=/usr/share/java
+classpath=
+for name in grpc-api grpc-context grpc-core grpc-netty grpc-protobuf grpc-protobuf-lite grpc-stub \
+    protobuf protobuf-util proto-google-common-protos guava gson perfmark-api \
+    opencensus-api netty-buffer netty-codec netty-codec-http netty-codec-http2 netty-codec-socks \
+    netty-common netty-handler netty-handler-proxy netty-resolver netty-transport \
+    geronimo-annotation-1.3-spec jsr305; do
+    classpath="$classpath:$jars/$name.jar"
+done
+classpath=${classpath#:}
+rm -rf build/stubs build/classes
+mkdir -p build/stubs build/classes
+protoc -I ../../protos -I debian --java_out=build/stubs \
+    --plugin=protoc-gen-grpc-java="$(command -v grpc_java_plugin)" --grpc-java_out=build/stubs \
+    siglip/v1/types.proto siglip/v1/embedding.proto siglip/v1/model.proto siglip/v1/zero_shot.proto \
+    google/rpc/error_info.proto
+find build/stubs src/main/java -name '*.java' > build/sources
+javac --release 17 -Xlint:unchecked -d build/classes -cp "$classpath" @build/sources
+for program in example.Example conformance.Conformance; do
+    file=build/$(echo "${program%%.*}")
+    printf '#!/bin/sh\nexec java -cp "%s" org.siglip.%s "$@"\n' "$PWD/build/classes:$classpath" "$program" > "$file"
+    chmod +x "$file"
+done
