@@ -98,6 +98,8 @@ export class Client {
   /** Any call with one reply, with messages as they are in the protos. */
   async call(method, request, { timeoutMs = this.#timeoutMs } = {}) {
     const deadline = Date.now() + checked(timeoutMs);
+    // grpc-js 1.14 would send it nevertheless, and the service work for nobody.
+    if (timeoutMs <= 0) throw new SiglipError('DEADLINE_EXCEEDED', `timeoutMs is ${timeoutMs}`);
     const metadata = this.#metadata(requestId());
     for (let left = this.#retries; ; left--) {
       try {

@@ -110,6 +110,21 @@ test('without any result the stream ends in time', LIMIT, () => {
   );
 });
 
+test('a stream that is left as it begins leaves nothing behind', LIMIT, () => {
+  let open = 0;
+  const counted = (call) => {
+    open += 1;
+    call.on('close', () => (open -= 1));
+    serve(call);
+  };
+  return withStreams([counted], async (client) => {
+    await complete(client, 1); // connected
+    await assert.rejects(complete(client, 1, { timeoutMs: -1 }), { code: 'DEADLINE_EXCEEDED' });
+    await complete(client, 1);
+    while (open > 0) await new Promise(setImmediate);
+  });
+});
+
 test('items are taken only as fast as results are, and leaving the loop ends all', LIMIT, () =>
   withStreams([serve], async (client) => {
     let taken = 0;

@@ -137,6 +137,8 @@ export class Client {
     { timeoutMs = this.#timeoutMs }: CallOptions = {},
   ): Promise<Reply> {
     const deadline = Date.now() + checked(timeoutMs);
+    // grpc-js 1.14 would send it nevertheless, and the service work for nobody.
+    if (timeoutMs <= 0) throw new SiglipError('DEADLINE_EXCEEDED', `timeoutMs is ${timeoutMs}`);
     const metadata = this.#metadata();
     for (let left = this.#retries; ; left--) {
       try {
