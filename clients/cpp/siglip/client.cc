@@ -12,9 +12,12 @@ using Clock = std::chrono::steady_clock;
 // CANCELLED, and not by us: the call arrived as the gateway stopped.
 constexpr Milliseconds kStoppedRetry{100};
 
-// gRPC is some milliseconds generous: a deadline that is past should be clearly past.
-std::chrono::system_clock::time_point deadline_after(Milliseconds left) {
-  return std::chrono::system_clock::now() + (left.count() > 0 ? left : Milliseconds(-1000));
+// gRPC is some milliseconds generous: it would send a call whose time is over.
+Error too_late() {
+  Error error;
+  error.code = grpc::StatusCode::DEADLINE_EXCEEDED;
+  error.message = "no time is left for the call";
+  return error;
 }
 
 // How long to wait before sending the call again; nothing: give up. gRPC itself retries
@@ -48,8 +51,9 @@ Result<Response> Client::call(Stub& stub,
   const auto end = Clock::now() + timeout;
   for (int sent = 0;; ++sent) {
     auto left = std::chrono::duration_cast<Milliseconds>(end - Clock::now());
+    if (left.count() <= 0) return {{}, too_late()};
     grpc::ClientContext context;  // of one call only
-    context.set_deadline(deadline_after(left));
+    context.set_deadline(std::chrono::system_clock::now() + left);
     if (!token_.empty()) context.AddMetadata("authorization", "Bearer " + token_);
     Result<Response> result;
     result.error = error_of((stub.*method)(&context, request, &result.response), context);

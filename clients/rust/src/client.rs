@@ -10,7 +10,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 use crate::channel::{self, Access, MAX_MESSAGE_BYTES, MAX_RETRIES};
-use crate::errors::Error;
+use crate::errors::{Error, Pushback};
 use crate::flow::{StreamCounts, StreamOptions};
 use crate::stream;
 use crate::v1::embedding_service_client::EmbeddingServiceClient;
@@ -116,6 +116,8 @@ impl Client {
             let error: Error = match timeout_at(deadline, send(self.channel.clone(), message)).await {
                 Err(_) => return Err(too_late()),
                 Ok(Ok(response)) => return Ok(response.into_inner()),
+                // tonic has a clock of its own for this, and another word.
+                Ok(Err(_)) if Instant::now() >= deadline => return Err(too_late()),
                 Ok(Err(status)) => status.into(),
             };
             let wait = retry_wait(&error, sent)
@@ -142,13 +144,19 @@ fn too_late() -> Error {
 
 /// None: sending the call again would not help. What was refused together should not come back together.
 fn retry_wait(error: &Error, sent: u32) -> Option<Duration> {
-    match error.code {
-        // CANCELLED, and not by us: the call arrived as the gateway stopped.
-        Code::Unavailable | Code::Cancelled => {
-            let told = error.pushback.unwrap_or_default();
-            Some((FIRST_WAIT * 2u32.pow(sent)).min(LONGEST_WAIT).mul_f64(stream::spread(0.8, 1.2)).max(told))
+    match (error.code, error.pushback) {
+        (_, Pushback::Never) => None,
+        (Code::Unavailable | Code::ResourceExhausted, Pushback::After(told)) => {
+            Some(told.mul_f64(stream::spread(1.0, 1.25)))
         }
-        Code::ResourceExhausted => Some(error.pushback?.mul_f64(stream::spread(1.0, 1.25))),
+        // CANCELLED, and not by us: the call arrived as the gateway stopped.
+        (Code::Unavailable | Code::Cancelled, _) => Some(backoff(sent)),
+        // What tonic makes of a connection that breaks. The service's have a reason.
+        (Code::Unknown, _) if error.reason.is_empty() => Some(backoff(sent)),
         _ => None,
     }
+}
+
+fn backoff(sent: u32) -> Duration {
+    (FIRST_WAIT * 2u32.pow(sent)).min(LONGEST_WAIT).mul_f64(stream::spread(0.8, 1.2))
 }

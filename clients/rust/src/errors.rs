@@ -26,8 +26,15 @@ pub struct Error {
     pub violations: Vec<FieldViolation>,
     /// RetryInfo: when the service expects to have room again.
     pub retry_delay: Option<Duration>,
-    /// When a call that was refused for overload may be sent again; None: not at all.
-    pub pushback: Option<Duration>,
+    pub pushback: Pushback,
+}
+
+/// What the service says of sending a call again that it did not serve.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pushback {
+    Untold,
+    Never,
+    After(Duration),
 }
 
 impl Error {
@@ -68,9 +75,14 @@ impl From<Status> for Error {
 }
 
 /// gRPC's rule: what cannot be read, or is negative, means "do not send again".
-fn pushback(status: &Status) -> Option<Duration> {
-    let told = status.metadata().get("grpc-retry-pushback-ms")?;
-    told.to_str().ok()?.parse().ok().map(Duration::from_millis)
+fn pushback(status: &Status) -> Pushback {
+    match status.metadata().get("grpc-retry-pushback-ms") {
+        None => Pushback::Untold,
+        Some(told) => match told.to_str().ok().and_then(|text| text.parse().ok()) {
+            None => Pushback::Never,
+            Some(milliseconds) => Pushback::After(Duration::from_millis(milliseconds)),
+        },
+    }
 }
 
 /// "INVALID_ARGUMENT" and so on.

@@ -10,7 +10,7 @@ pub mod vectors;
 
 pub use channel::{Access, MAX_MESSAGE_BYTES, MAX_RETRIES};
 pub use client::{Client, TIMEOUT};
-pub use errors::{code_name, Error, FieldViolation};
+pub use errors::{code_name, Error, FieldViolation, Pushback};
 pub use flow::{StreamCounts, StreamOptions};
 pub use tonic::Code;
 

@@ -11,7 +11,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Response, Status, Streaming};
 
-use crate::errors::Error;
+use crate::errors::{Error, Pushback};
 use crate::flow::{Flow, StreamCounts, StreamOptions};
 use crate::v1::{embed_stream_item::Content, EmbedStreamRequest, EmbedStreamResponse, EmbedStreamResult};
 
@@ -145,7 +145,7 @@ fn reopen_wait(failure: Option<&Error>, failures: u32) -> Result<Duration, Error
     let Some(error) = failure else { return Ok(wait) };
     match (error.code, error.pushback) {
         (Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded, _) => Ok(wait),
-        (Code::ResourceExhausted, Some(told)) => Ok(wait.max(told.mul_f64(spread(1.0, 1.25)))),
+        (Code::ResourceExhausted, Pushback::After(told)) => Ok(wait.max(told.mul_f64(spread(1.0, 1.25)))),
         // Of the connection, when it breaks at the wrong moment. The service's have a reason.
         (Code::Internal | Code::Unknown, _) if error.reason.is_empty() => Ok(wait),
         _ => Err(error.clone()),

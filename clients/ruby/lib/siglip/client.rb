@@ -70,9 +70,11 @@ module Siglip
       end
     end
 
-    # gRPC is some milliseconds generous: a deadline that is past should be clearly past.
+    # gRPC is some milliseconds generous: it would send a call whose time is over.
     def deadline(left_s)
-      Time.now + (left_s.positive? ? left_s : -1)
+      raise CallError.new('no time is left for the call', code: 'DEADLINE_EXCEEDED') unless left_s.positive?
+
+      Time.now + left_s
     end
 
     # nil: give up. gRPC itself retries UNAVAILABLE.
