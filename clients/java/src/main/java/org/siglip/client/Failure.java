@@ -31,7 +31,7 @@ public record Failure(
     List<Any> details = details(thrown);
     return new Failure(
         status.getCode(),
-        status.getDescription() == null ? "" : status.getDescription(),
+        message(status),
         find(details, ErrorInfo.class),
         find(details, BadRequest.class).map(BadRequest::getFieldViolationsList).orElse(List.of()),
         find(details, RetryInfo.class).map(Failure::delay));
@@ -39,6 +39,13 @@ public record Failure(
 
   public String reason() {
     return info.map(ErrorInfo::getReason).orElse("");
+  }
+
+  /** With the cause, which gRPC's own "io exception" leaves out. */
+  private static String message(Status status) {
+    Throwable cause = status.getCause();
+    String described = Optional.ofNullable(status.getDescription()).orElse("");
+    return cause == null || cause.getMessage() == null ? described : described + ": " + cause.getMessage();
   }
 
   private static List<Any> details(Throwable thrown) {
