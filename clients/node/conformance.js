@@ -60,8 +60,16 @@ function reportEmbeddings(reply) {
 
 function reportImages(reply) {
   const { images } = classification(reply);
-  const report = ({ label, labelIndex, probability, logit }) => ({ label, index: labelIndex, probability, logit });
-  return { images: images.map((each) => each.scores && each.scores.map(report)), item_errors: errorsOf(images) };
+  const report = ({ label, labelIndex, probability, logit }) => ({
+    label,
+    index: labelIndex,
+    probability,
+    logit,
+  });
+  return {
+    images: images.map((each) => each.scores && each.scores.map(report)),
+    item_errors: errorsOf(images),
+  };
 }
 
 function reportScores(reply) {

@@ -40,7 +40,7 @@ export class Client {
 
   /** Vectors of texts: {items: [{vector, dtype, error}], model, timing}. A bad text fails that item only. */
   async embedTexts(texts, { dtype = 'DTYPE_F32', normalize = true, timeoutMs } = {}) {
-    const request = { texts, options: { dtype, normalize } };
+    const request = { texts: unicode('texts', texts), options: { dtype, normalize } };
     return embeddings(await this.call('EmbedTexts', request, { timeoutMs }));
   }
 
@@ -55,17 +55,20 @@ export class Client {
    * options: templates, activation, topK and threshold of ClassifyRequest; labelSet in place of labels.
    */
   async classify(images, labels, { timeoutMs, ...options } = {}) {
-    return classification(await this.call('Classify', { images, labels, ...options }, { timeoutMs }));
+    const request = { images, labels: unicode('labels', labels ?? []), ...options };
+    return classification(await this.call('Classify', request, { timeoutMs }));
   }
 
   /** Logits and probabilities of every image with every text: rows of Float32Array. */
   async score(images, texts, { timeoutMs } = {}) {
-    return scores(await this.call('Score', { images, texts }, { timeoutMs }));
+    const request = { images, texts: unicode('texts', texts) };
+    return scores(await this.call('Score', request, { timeoutMs }));
   }
 
   /** Embeds labels once, for classify with its labelSet. */
-  createLabelSet(labels, { templates = [], timeoutMs } = {}) {
-    return this.call('CreateLabelSet', { labels, templates }, { timeoutMs });
+  async createLabelSet(labels, { templates = [], timeoutMs } = {}) {
+    const request = { labels: unicode('labels', labels), templates };
+    return this.call('CreateLabelSet', request, { timeoutMs });
   }
 
   /** The served model, its limits and its live workers. */
@@ -74,8 +77,8 @@ export class Client {
   }
 
   /** The token ids of each text. */
-  tokenize(texts, { timeoutMs } = {}) {
-    return this.call('Tokenize', { texts }, { timeoutMs });
+  async tokenize(texts, { timeoutMs } = {}) {
+    return this.call('Tokenize', { texts: unicode('texts', texts) }, { timeoutMs });
   }
 
   /**
@@ -143,4 +146,11 @@ const requestId = () => randomBytes(8).toString('hex');
 function checked(timeoutMs) {
   if (!Number.isFinite(timeoutMs)) throw new TypeError(`timeoutMs must be a number, not ${timeoutMs}`);
   return timeoutMs;
+}
+
+/** Throws a TypeError for half a surrogate pair: UTF-8 cannot hold it, and another text would be embedded. */
+function unicode(field, texts) {
+  const index = texts.findIndex((text) => !text.isWellFormed());
+  if (index >= 0) throw new TypeError(`${field}[${index}] has a lone surrogate, which UTF-8 cannot hold`);
+  return texts;
 }

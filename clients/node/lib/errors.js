@@ -47,7 +47,8 @@ export const itemError = (error) => ({ ...error, code: codeName(error.code) });
  * stopped.
  */
 export function retryWaitMs(error, timeLeftMs) {
-  const waitMs = { CANCELLED: STOPPED_RETRY_MS, RESOURCE_EXHAUSTED: spread(error.pushbackMs) }[error.code] ?? null;
+  const waitMs =
+    { CANCELLED: STOPPED_RETRY_MS, RESOURCE_EXHAUSTED: spread(error.pushbackMs) }[error.code] ?? null;
   return waitMs !== null && waitMs < timeLeftMs ? waitMs : null;
 }
 

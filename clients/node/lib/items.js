@@ -16,7 +16,12 @@ export function prepare(sequence, { key, text, image }, opened) {
 
 function prepareText(sequence, key, text, opened) {
   if (!text.isWellFormed()) {
-    return refusal(sequence, key, 'TEXT_NOT_UNICODE', 'the text has a lone surrogate, which UTF-8 cannot hold');
+    return refusal(
+      sequence,
+      key,
+      'TEXT_NOT_UNICODE',
+      'the text has a lone surrogate, which UTF-8 cannot hold',
+    );
   }
   const entry = { sequence, key, content: { text }, size: Buffer.byteLength(text), tries: 1 };
   return within(entry, 'TEXT_TOO_LONG', 'maxTextBytes', opened);

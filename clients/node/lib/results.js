@@ -15,7 +15,14 @@ export function decodeItem({ embedding, error }, index) {
   try {
     return { vector: decodeVector(embedding), dtype: embedding.dtype, error: null };
   } catch ({ message }) {
-    const undecodable = { index, code: 'INTERNAL', reason: UNDECODABLE, message, field: '', retryable: false };
+    const undecodable = {
+      index,
+      code: 'INTERNAL',
+      reason: UNDECODABLE,
+      message,
+      field: '',
+      retryable: false,
+    };
     return { vector: null, dtype: null, error: undecodable };
   }
 }

@@ -43,7 +43,7 @@ export class Stream {
   async *#run(items) {
     for (const work of [this.#feed(items), this.#keep()]) work.catch((error) => this.#fail(error));
     try {
-      for (let ready; (ready = await this.#ready()).length > 0; ) yield* ready;
+      for (let ready; (ready = await this.#ready()).length > 0;) yield* ready;
     } finally {
       this.#closing.abort();
       this.#bell.ring();

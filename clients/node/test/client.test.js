@@ -40,11 +40,23 @@ test('what does not pass is not', LIMIT, async () => {
 test('no more often than allowed', LIMIT, async () => {
   assert.deepEqual(await outcome([fails(UNAVAILABLE)], ['a'], { retries: 2 }), [3, 'UNAVAILABLE']);
   assert.deepEqual(await outcome([fails(UNAVAILABLE)], ['a'], { retries: 0 }), [1, 'UNAVAILABLE']);
-  assert.deepEqual(await outcome([fails(RESOURCE_EXHAUSTED, 1)], ['a'], { retries: 2 }), [3, 'RESOURCE_EXHAUSTED']);
+  assert.deepEqual(await outcome([fails(RESOURCE_EXHAUSTED, 1)], ['a'], { retries: 2 }), [
+    3,
+    'RESOURCE_EXHAUSTED',
+  ]);
 });
 
 test('no call outlives its time', LIMIT, async () => {
   assert.deepEqual(await outcome([() => {}], ['a'], { timeoutMs: 100 }), [1, 'DEADLINE_EXCEEDED']);
   assert.deepEqual(await outcome([answers], ['a'], { timeoutMs: -1 }), [0, 'DEADLINE_EXCEEDED']);
-  await assert.rejects(withGateway({}, (client) => client.getModel({ timeoutMs: NaN })), TypeError);
+  await assert.rejects(
+    withGateway({}, (client) => client.getModel({ timeoutMs: NaN })),
+    TypeError,
+  );
 });
+
+test('a text that UTF-8 cannot hold is not sent as another one', LIMIT, () =>
+  withGateway({ EmbedTexts: [answers] }, (client) =>
+    assert.rejects(client.embedTexts(['a', '\ud800']), /texts\[1\] has a lone surrogate/),
+  ),
+);

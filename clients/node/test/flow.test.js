@@ -11,7 +11,9 @@ const OPENED = {
 };
 const heard = (facts) => ({ opened: null, results: [], draining: false, ...facts });
 const answer = (id, error) =>
-  error ? { id, error } : { id, embedding: { data: Buffer.from('01', 'hex'), dtype: 'DTYPE_I8', dim: 1, scale: 1 } };
+  error
+    ? { id, error }
+    : { id, embedding: { data: Buffer.from('01', 'hex'), dtype: 'DTYPE_I8', dim: 1, scale: 1 } };
 
 function opened(flow, facts = {}) {
   const link = new Link();
@@ -90,7 +92,10 @@ test('results come in the order of the items where that is asked for', () => {
   flow.hear(link, heard({ results: [answer(2), answer(1)] }));
   assert.deepEqual(flow.take(), []);
   flow.hear(link, heard({ results: [answer(0)] }));
-  assert.deepEqual(flow.take().map(({ key }) => key), ['key 0', 'key 1', 'key 2']);
+  assert.deepEqual(
+    flow.take().map(({ key }) => key),
+    ['key 0', 'key 1', 'key 2'],
+  );
 });
 
 test('an item that may succeed is sent again, so often; then its error is its result', () => {

@@ -20,7 +20,10 @@ export function failure(code, pushbackMs) {
 export async function withGateway(scripts, use, options) {
   const server = new grpc.Server({ 'grpc.max_receive_message_length': -1 });
   let calls = 0;
-  const inTurn = (each) => (...call) => each[Math.min(calls++, each.length - 1)](...call);
+  const inTurn =
+    (each) =>
+    (...call) =>
+      each[Math.min(calls++, each.length - 1)](...call);
   const handlers = Object.entries(scripts).map(([method, each]) => [method, inTurn(each)]);
   server.addService(services[0].service, Object.fromEntries(handlers));
   const client = new Client(`127.0.0.1:${await bind(server)}`, { timeoutMs: 10_000, ...options });

@@ -144,7 +144,7 @@ test('items are taken only as fast as results are, and leaving the loop ends all
   }),
 );
 
-test('an error of the items is the caller\'s', LIMIT, () =>
+test("an error of the items is the caller's", LIMIT, () =>
   withStreams([serve], async (client) => {
     async function* items() {
       yield { key: 1, text: '1' };
@@ -159,9 +159,14 @@ test('an error of the items is the caller\'s', LIMIT, () =>
 
 test('what the service would not take is an error of its item', LIMIT, () =>
   withStreams([serve], async (client) => {
-    const items = [{ key: 'long', text: '1'.repeat(101) }, { key: 'lone', text: '\ud800' }, { key: 'good', text: '7' }];
+    const items = [
+      { key: 'long', text: '1'.repeat(101) },
+      { key: 'lone', text: '\ud800' },
+      { key: 'good', text: '7' },
+    ];
     const found = {};
-    for await (const { key, vector, error } of client.embedStream(items)) found[key] = error?.reason ?? vector[0];
+    for await (const { key, vector, error } of client.embedStream(items))
+      found[key] = error?.reason ?? vector[0];
     assert.deepEqual(found, { long: 'TEXT_TOO_LONG', lone: 'TEXT_NOT_UNICODE', good: 7 });
   }),
 );

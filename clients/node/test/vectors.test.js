@@ -18,7 +18,10 @@ test('float16: normal, subnormal, largest, zero and infinite numbers', () => {
 });
 
 test('bfloat16 is the upper half of a float32', () => {
-  assert.deepEqual([...decodeVector(vector('DTYPE_BF16', '803f20c0010080ff', 4))], [1, -2.5, 2 ** -133, -Infinity]);
+  assert.deepEqual(
+    [...decodeVector(vector('DTYPE_BF16', '803f20c0010080ff', 4))],
+    [1, -2.5, 2 ** -133, -Infinity],
+  );
 });
 
 test('signed bytes are multiplied by the scale', () => {
@@ -34,7 +37,17 @@ test('a vector of another length, or of an encoding of the future, is an error o
 });
 
 test('a matrix has rows', () => {
-  const matrix = { data: Buffer.from('0000803f0000004000004040000080400000a0400000c07f', 'hex'), rows: 2, cols: 3 };
-  assert.deepEqual(decodeMatrix(matrix).map((row) => [...row]), [[1, 2, 3], [4, 5, NaN]]);
+  const matrix = {
+    data: Buffer.from('0000803f0000004000004040000080400000a0400000c07f', 'hex'),
+    rows: 2,
+    cols: 3,
+  };
+  assert.deepEqual(
+    decodeMatrix(matrix).map((row) => [...row]),
+    [
+      [1, 2, 3],
+      [4, 5, NaN],
+    ],
+  );
   assert.throws(() => decodeMatrix({ ...matrix, cols: 2 }), /24 bytes for \[2, 2\]/);
 });

@@ -45,7 +45,8 @@ export interface StreamOptions extends EmbedOptions {
 }
 
 /** Templates, activation, topK and threshold; labelSet in place of labels. */
-export type ClassifyOptions = CallOptions & Partial<Omit<ClassifyRequest, 'images' | 'labels' | '_unknownFields'>>;
+export type ClassifyOptions = CallOptions &
+  Partial<Omit<ClassifyRequest, 'images' | 'labels' | '_unknownFields'>>;
 
 /** What is generated for each call. */
 export interface Method<Request, Reply> {
@@ -74,7 +75,7 @@ export class Client {
 
   /** Vectors of texts. A bad text fails that item only. */
   async embedTexts(texts: string[], options: EmbedOptions = {}): Promise<results.Embeddings> {
-    const request = { model: '', texts, options: embeddingOptions(options) };
+    const request = { model: '', texts: unicode('texts', texts), options: embeddingOptions(options) };
     return results.embeddings(await this.call(embedding.embedTexts, request, options));
   }
 
@@ -90,18 +91,24 @@ export class Client {
     labels: string[],
     { timeoutMs, ...options }: ClassifyOptions = {},
   ): Promise<results.Classification> {
-    const request = ClassifyRequest.fromPartial({ ...options, images, labels });
+    const request = ClassifyRequest.fromPartial({ ...options, images, labels: unicode('labels', labels) });
     return results.classification(await this.call(zeroShot.classify, request, { timeoutMs }));
   }
 
   /** Logits and probabilities of every image with every text. */
   async score(images: Uint8Array[], texts: string[], options: CallOptions = {}): Promise<results.Scores> {
-    return results.scores(await this.call(zeroShot.score, { model: '', images, texts }, options));
+    const request = { model: '', images, texts: unicode('texts', texts) };
+    return results.scores(await this.call(zeroShot.score, request, options));
   }
 
   /** Embeds labels once, for classify with its labelSet. */
-  createLabelSet(labels: string[], templates: string[] = [], options: CallOptions = {}): Promise<CreateLabelSetResponse> {
-    return this.call(zeroShot.createLabelSet, { model: '', labels, templates }, options);
+  async createLabelSet(
+    labels: string[],
+    templates: string[] = [],
+    options: CallOptions = {},
+  ): Promise<CreateLabelSetResponse> {
+    const request = { model: '', labels: unicode('labels', labels), templates };
+    return this.call(zeroShot.createLabelSet, request, options);
   }
 
   /** The served model, its limits and its live workers. */
@@ -110,8 +117,8 @@ export class Client {
   }
 
   /** The token ids of each text. */
-  tokenize(texts: string[], options: CallOptions = {}): Promise<TokenizeResponse> {
-    return this.call(model.tokenize, { model: '', texts }, options);
+  async tokenize(texts: string[], options: CallOptions = {}): Promise<TokenizeResponse> {
+    return this.call(model.tokenize, { model: '', texts: unicode('texts', texts) }, options);
   }
 
   /**
@@ -165,11 +172,19 @@ export class Client {
   ): Promise<Reply> {
     return new Promise((resolve, reject) => {
       const options = { deadline };
-      this.#grpc.makeUnaryRequest(path, requestSerialize, responseDeserialize, request, metadata, options, (error, reply) => {
-        if (error) reject(SiglipError.from(error));
-        else if (reply === undefined) reject(new SiglipError('INTERNAL', 'a reply without a message'));
-        else resolve(reply);
-      });
+      this.#grpc.makeUnaryRequest(
+        path,
+        requestSerialize,
+        responseDeserialize,
+        request,
+        metadata,
+        options,
+        (error, reply) => {
+          if (error) reject(SiglipError.from(error));
+          else if (reply === undefined) reject(new SiglipError('INTERNAL', 'a reply without a message'));
+          else resolve(reply);
+        },
+      );
     });
   }
 
@@ -189,4 +204,11 @@ function embeddingOptions({ dtype = Dtype.DTYPE_F32, normalize = true }: EmbedOp
 function checked(timeoutMs: number): number {
   if (!Number.isFinite(timeoutMs)) throw new TypeError(`timeoutMs must be a number, not ${timeoutMs}`);
   return timeoutMs;
+}
+
+/** Throws a TypeError for half a surrogate pair: UTF-8 cannot hold it, and another text would be embedded. */
+function unicode(field: string, texts: string[]): string[] {
+  const index = texts.findIndex((text) => !text.isWellFormed());
+  if (index >= 0) throw new TypeError(`${field}[${index}] has a lone surrogate, which UTF-8 cannot hold`);
+  return texts;
 }

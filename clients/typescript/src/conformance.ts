@@ -4,7 +4,14 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Method } from './client.js';
-import { Client, SiglipError, UNDECODABLE, type Embedded, type ItemFailure, type StreamItem } from './index.js';
+import {
+  Client,
+  SiglipError,
+  UNDECODABLE,
+  type Embedded,
+  type ItemFailure,
+  type StreamItem,
+} from './index.js';
 import * as protos from './protos.js';
 import { classification, embeddings, scores } from './results.js';
 
@@ -75,14 +82,17 @@ function unary<Request, Reply>(
     async run(client, test) {
       const packed = test.request_base64;
       const request =
-        packed === undefined ? fromJSON(requestJson(test)) : method.requestDeserialize(Buffer.from(packed, 'base64'));
+        packed === undefined
+          ? fromJSON(requestJson(test))
+          : method.requestDeserialize(Buffer.from(packed, 'base64'));
       return report(await client.call(method, request, { timeoutMs: test.timeout_ms }), test);
     },
   };
 }
 
 const isUndecodable = (error: ItemFailure | null) => error?.reason === UNDECODABLE;
-const errorsOf = (items: { error: ItemFailure | null }[]) => items.flatMap(({ error }) => (error ? [error] : []));
+const errorsOf = (items: { error: ItemFailure | null }[]) =>
+  items.flatMap(({ error }) => (error ? [error] : []));
 
 const reportItems = (items: (Embedded | undefined)[]) => ({
   vectors: items.map((item) => (item?.vector ? [...item.vector] : null)),
@@ -121,10 +131,18 @@ function reportImages(reply: protos.ClassifyResponse): Report {
 function reportScores(reply: protos.ScoreResponse): Report {
   const { logits, probabilities, errors, model } = scores(reply);
   const rows = (matrix: Float32Array[]) => matrix.map((row) => [...row]); // JSON has null for NaN
-  return { ...reportModel(model), logits: rows(logits), probabilities: rows(probabilities), item_errors: errors };
+  return {
+    ...reportModel(model),
+    logits: rows(logits),
+    probabilities: rows(probabilities),
+    item_errors: errors,
+  };
 }
 
-function reportLabelSet({ labelSet, labelCount, model }: protos.CreateLabelSetResponse, { name }: Case): Report {
+function reportLabelSet(
+  { labelSet, labelCount, model }: protos.CreateLabelSetResponse,
+  { name }: Case,
+): Report {
   labelSets.set(name, labelSet);
   return { ...reportModel(model), label_set: labelSet, label_count: labelCount };
 }
@@ -133,7 +151,11 @@ function reportServed({ name, fingerprint, embeddingDim, textLength }: protos.Ge
   return { model: { name, fingerprint, embedding_dim: embeddingDim, text_length: textLength } };
 }
 
-const { EmbeddingServiceService: embedding, ZeroShotServiceService: zeroShot, ModelServiceService: model } = protos;
+const {
+  EmbeddingServiceService: embedding,
+  ZeroShotServiceService: zeroShot,
+  ModelServiceService: model,
+} = protos;
 const CALLS: Record<string, Unary> = {
   EmbedTexts: unary(embedding.embedTexts, protos.EmbedTextsRequest.fromJSON, reportEmbeddings),
   EmbedImages: unary(embedding.embedImages, protos.EmbedImagesRequest.fromJSON, reportEmbeddings),
@@ -154,7 +176,11 @@ function* streamItems({ texts, images = [], count }: StreamCase): Generator<Stre
   }
 }
 
-async function stream(client: Client, { name, timeout_ms: timeoutMs }: Case, wanted: StreamCase): Promise<Report> {
+async function stream(
+  client: Client,
+  { name, timeout_ms: timeoutMs }: Case,
+  wanted: StreamCase,
+): Promise<Report> {
   const dtype = wanted.dtype && protos.Dtype[wanted.dtype];
   const running = client.embedStream(streamItems(wanted), { ordered: wanted.ordered, dtype, timeoutMs });
   const found = new Map<number, Embedded>();

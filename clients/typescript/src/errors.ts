@@ -51,7 +51,9 @@ export interface SiglipError extends Readonly<Facts> {}
 export const codeName = (code: number): Code => (status[code] ?? 'UNKNOWN') as Code;
 
 /** Why one item has no result. */
-export type ItemFailure = Pick<ItemError, 'index' | 'reason' | 'message' | 'field' | 'retryable'> & { code: Code };
+export type ItemFailure = Pick<ItemError, 'index' | 'reason' | 'message' | 'field' | 'retryable'> & {
+  code: Code;
+};
 
 export const itemFailure = ({ index, code, reason, message, field, retryable }: ItemError): ItemFailure => ({
   ...{ index, code: codeName(code), reason, message, field, retryable },

@@ -37,7 +37,8 @@ async function fail(): Promise<void> {
   } catch (error) {
     if (!(error instanceof SiglipError)) throw error;
     console.log(`${error.code} ${error.reason}: ${error.message}`);
-    for (const { field, description } of error.fieldViolations ?? []) console.log(`  ${field}: ${description}`);
+    for (const { field, description } of error.fieldViolations ?? [])
+      console.log(`  ${field}: ${description}`);
   }
 }
 

@@ -106,7 +106,7 @@ export class Flow<Key> {
     const mostBytes = Math.min(CHUNK_BYTES, Number(link.opened?.maxMessageBytes ?? 0));
     const items: EmbedStreamItem[] = [];
     let bytes = 0;
-    for (let entry; (entry = this.#waiting[0]) && items.length < CHUNK_ITEMS && link.hasRoom(entry.size); ) {
+    for (let entry; (entry = this.#waiting[0]) && items.length < CHUNK_ITEMS && link.hasRoom(entry.size);) {
       bytes += entry.size + ITEM_OVERHEAD_BYTES;
       if (items.length > 0 && bytes > mostBytes) break;
       this.#waiting.shift();

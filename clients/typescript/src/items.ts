@@ -26,23 +26,43 @@ export interface Refusal<Key> {
 }
 
 /** Throws a TypeError for what is no item. */
-export function prepare<Key>(sequence: number, item: StreamItem<Key>, opened: StreamOpened): Entry<Key> | Refusal<Key> {
+export function prepare<Key>(
+  sequence: number,
+  item: StreamItem<Key>,
+  opened: StreamOpened,
+): Entry<Key> | Refusal<Key> {
   const { key } = item;
   if ('text' in item && typeof item.text === 'string') return prepareText(sequence, key, item.text, opened);
-  if ('image' in item && item.image instanceof Uint8Array) return prepareImage(sequence, key, item.image, opened);
+  if ('image' in item && item.image instanceof Uint8Array)
+    return prepareImage(sequence, key, item.image, opened);
   throw new TypeError(`items[${sequence}] must have a text (string) or an image (Uint8Array)`);
 }
 
-function prepareText<Key>(sequence: number, key: Key, text: string, opened: StreamOpened): Entry<Key> | Refusal<Key> {
+function prepareText<Key>(
+  sequence: number,
+  key: Key,
+  text: string,
+  opened: StreamOpened,
+): Entry<Key> | Refusal<Key> {
   if (!text.isWellFormed()) {
-    return refusal(sequence, key, 'TEXT_NOT_UNICODE', 'the text has a lone surrogate, which UTF-8 cannot hold');
+    return refusal(
+      sequence,
+      key,
+      'TEXT_NOT_UNICODE',
+      'the text has a lone surrogate, which UTF-8 cannot hold',
+    );
   }
   const content = { $case: 'text', value: text } as const;
   const entry = { sequence, key, content, size: Buffer.byteLength(text), tries: 1 };
   return within(entry, 'TEXT_TOO_LONG', 'maxTextBytes', opened);
 }
 
-function prepareImage<Key>(sequence: number, key: Key, image: Uint8Array, opened: StreamOpened): Entry<Key> | Refusal<Key> {
+function prepareImage<Key>(
+  sequence: number,
+  key: Key,
+  image: Uint8Array,
+  opened: StreamOpened,
+): Entry<Key> | Refusal<Key> {
   const content = { $case: 'image', value: image } as const;
   const entry = { sequence, key, content, size: image.length, tries: 1 };
   return within(entry, 'IMAGE_TOO_LARGE', 'maxImageBytes', opened);
@@ -62,5 +82,9 @@ function within<Key>(
 
 function refusal<Key>(sequence: number, key: Key, reason: string, message: string): Refusal<Key> {
   const field = `items[${sequence}]`;
-  return { sequence, key, error: { index: sequence, code: 'INVALID_ARGUMENT', reason, message, field, retryable: false } };
+  return {
+    sequence,
+    key,
+    error: { index: sequence, code: 'INVALID_ARGUMENT', reason, message, field, retryable: false },
+  };
 }

@@ -30,7 +30,11 @@ export type ImageScores = { scores: LabelScore[]; error: null } | { scores: null
 export type Classification = Answered & { images: ImageScores[]; logitScale: number; logitBias: number };
 
 /** Rows are images, columns texts; NaN where an error says why. */
-export type Scores = Answered & { logits: Float32Array[]; probabilities: Float32Array[]; errors: ItemFailure[] };
+export type Scores = Answered & {
+  logits: Float32Array[];
+  probabilities: Float32Array[];
+  errors: ItemFailure[];
+};
 
 /** `result`: of an EmbeddingResult or EmbedStreamResult. */
 export function decodeItem(result: EmbeddingResult['result'], index: number): Embedded {

@@ -53,7 +53,7 @@ export class Stream<Key> implements AsyncIterable<StreamResult<Key>> {
   async *#run(items: StreamItems<Key>): AsyncGenerator<StreamResult<Key>, void> {
     for (const work of [this.#feed(items), this.#keep()]) work.catch((error: unknown) => this.#fail(error));
     try {
-      for (let ready; (ready = await this.#ready()).length > 0; ) yield* ready;
+      for (let ready; (ready = await this.#ready()).length > 0;) yield* ready;
     } finally {
       this.#closing.abort();
       this.#bell.ring();

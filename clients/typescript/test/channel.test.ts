@@ -17,7 +17,12 @@ test('a token travels in clear only on this machine', () => {
   for (const address of ['localhost:1', '127.0.0.9:1', 'dns:///localhost:1', 'unix:/x', 'ipv6:[::1]:1']) {
     assert.ok(isLocal(address), address);
   }
-  for (const address of ['example.org:1', '10.0.0.1:1', 'ipv4:127.0.0.1:1,10.0.0.1:1', '127.0.0.1.example.org:1']) {
+  for (const address of [
+    'example.org:1',
+    '10.0.0.1:1',
+    'ipv4:127.0.0.1:1,10.0.0.1:1',
+    '127.0.0.1.example.org:1',
+  ]) {
     assert.ok(!isLocal(address), address);
   }
   assert.throws(() => credentialsFor('example.org:1', { token: 'secret' }), /in clear to example.org:1/);

@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Flow, Link } from '../src/flow.js';
-import { EmbedStreamResponse, EmbedStreamResult, Dtype, type EmbedStreamItem, type ItemError, type StreamOpened } from '../src/protos.js';
+import {
+  EmbedStreamResponse,
+  EmbedStreamResult,
+  Dtype,
+  type EmbedStreamItem,
+  type ItemError,
+  type StreamOpened,
+} from '../src/protos.js';
 
 const served = (fingerprint: string) => ({ name: '', revision: '', fingerprint });
 const VECTOR = { data: Buffer.from('01', 'hex'), dtype: Dtype.DTYPE_I8, dim: 1, scale: 1 };
@@ -103,7 +110,10 @@ test('results come in the order of the items where that is asked for', () => {
   flow.hear(link, heard({ results: [answer(2), answer(1)] }));
   assert.deepEqual(flow.take(), []);
   flow.hear(link, heard({ results: [answer(0)] }));
-  assert.deepEqual(flow.take().map(({ key }) => key), ['key 0', 'key 1', 'key 2']);
+  assert.deepEqual(
+    flow.take().map(({ key }) => key),
+    ['key 0', 'key 1', 'key 2'],
+  );
 });
 
 test('an item that may succeed is sent again, so often; then its error is its result', () => {

@@ -20,7 +20,10 @@ const OPENED = StreamOpened.fromPartial({
 
 const result = ({ id, content }: EmbedStreamItem) => {
   const data = Buffer.from([Number(content?.value)]);
-  return { id, result: { $case: 'embedding', value: { data, dtype: Dtype.DTYPE_I8, dim: 1, scale: 1 } } } as const;
+  return {
+    id,
+    result: { $case: 'embedding', value: { data, dtype: Dtype.DTYPE_I8, dim: 1, scale: 1 } },
+  } as const;
 };
 
 interface Behaviour {
@@ -99,7 +102,8 @@ test('after draining nothing is sent, what was sent is answered, and another str
 });
 
 test('without heartbeats a stream is lost', LIMIT, () => {
-  const silent = (call: StreamCall) => serve(call, { opened: { heartbeatIntervalMs: 100 }, answers: () => [] });
+  const silent = (call: StreamCall) =>
+    serve(call, { opened: { heartbeatIntervalMs: 100 }, answers: () => [] });
   return withStreams([silent, plainly], async (client) => {
     assert.equal((await complete(client, 5)).streams, 2);
   });
@@ -158,7 +162,7 @@ test('items are taken only as fast as results are, and leaving the loop ends all
   }),
 );
 
-test('an error of the items is the caller\'s', LIMIT, () =>
+test("an error of the items is the caller's", LIMIT, () =>
   withStreams([plainly], async (client) => {
     async function* items() {
       yield { key: 1, text: '1' };
@@ -173,9 +177,14 @@ test('an error of the items is the caller\'s', LIMIT, () =>
 
 test('what the service would not take is an error of its item', LIMIT, () =>
   withStreams([plainly], async (client) => {
-    const items = [{ key: 'long', text: '1'.repeat(101) }, { key: 'lone', text: '\ud800' }, { key: 'good', text: '7' }];
+    const items = [
+      { key: 'long', text: '1'.repeat(101) },
+      { key: 'lone', text: '\ud800' },
+      { key: 'good', text: '7' },
+    ];
     const found: Record<string, unknown> = {};
-    for await (const { key, vector, error } of client.embedStream(items)) found[key] = error?.reason ?? vector?.[0];
+    for await (const { key, vector, error } of client.embedStream(items))
+      found[key] = error?.reason ?? vector?.[0];
     assert.deepEqual(found, { long: 'TEXT_TOO_LONG', lone: 'TEXT_NOT_UNICODE', good: 7 });
   }),
 );
