@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -14,7 +15,8 @@ from typing import Any
 FOLDER = Path(__file__).parents[2] / "clients"
 FILE = "conformance.json"
 BUILD_TIMEOUT_S = 1800
-PLAN_TIMEOUT_S = 120
+# A program waits for a gateway that starts again, on a machine that may be busy.
+PLAN_TIMEOUT_S = 300
 _SHOWN_CHARACTERS = 2000
 
 
@@ -85,7 +87,8 @@ class Client:
                 process.wait()
             if status:
                 log.seek(0)
-                raise ClientFailed(f"the program ended with {status}: {_end_of(log.read())}")
+                late = f"was still running after {PLAN_TIMEOUT_S} s, or " if status == -signal.SIGKILL else ""
+                raise ClientFailed(f"the program {late}ended with {status}: {_end_of(log.read())}")
 
     def _has(self, need: str) -> bool:
         if "/" in need:
