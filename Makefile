@@ -165,6 +165,15 @@ SEED ?= 1
 chaos: $(VENV)/.installed-dev  ## Kill, stop and drain everything under load; MINUTES=10 SEED=1
 	@env -u SIGLIP_MODEL $(BIN)/python -m tests.faults.chaos --minutes $(MINUTES) --seed $(SEED)
 
+conformance: $(VENV)/.installed-dev  ## Every client in clients/ through the same cases; ARGS="--language go --case texts"
+	@env -u SIGLIP_MODEL $(BIN)/python -m tests.conformance.run $(ARGS)
+
+conformance-install: $(VENV)/.installed-dev  ## Install the Debian packages that the clients are built with (as root)
+	apt-get install --yes --no-install-recommends $$($(BIN)/python -m tests.conformance.run --packages)
+
+conformance-page: $(VENV)/.installed-dev  ## The same, and write docs/conformance.md
+	@env -u SIGLIP_MODEL $(BIN)/python -m tests.conformance.run --page $(ARGS)
+
 lock: $(VENV)/.installed-dev  ## Lock what deployment images install; TORCH_WHEEL=file: with that CPU build of torch
 	@$(PIP_INSTALL) uv==0.13.9
 	@$(BIN)/python -m scripts.lock $(if $(TORCH_WHEEL),--torch-wheel $(TORCH_WHEEL))

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 import grpc
+from google.protobuf.message import Message
 
 from siglip_client import channel, operations
 from siglip_client.chunks import Chunk
@@ -196,6 +197,11 @@ class AsyncClient:
         """See Client.get_model."""
         self._served = await self._send(operations.get_model(self.model), timeout_s)
         return self._served
+
+    async def call(self, method: str, request: Message, *, timeout_s: float | None = None) -> Any:
+        """See Client.call."""
+        timeout_s = self.timeout_s if timeout_s is None else timeout_s
+        return (await self._call(method, timeout_s, Chunk([], request)))[1]
 
     async def close(self) -> None:
         """Ends all calls and closes the connections."""

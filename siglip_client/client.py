@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from siglip_client import channel, operations
 from siglip_client.chunks import Chunk
@@ -240,6 +241,15 @@ class Client:
         """The served model, its limits and its live workers, asked for anew."""
         self._served = self._send(operations.get_model(self.model), timeout_s)
         return self._served
+
+    def call(self, method: str, request: Message, *, timeout_s: float | None = None) -> Any:
+        """Sends one request of siglip.v1 as it is, and returns the reply as it came.
+
+        method: "EmbedTexts" and so on. For requests that the other methods do not make;
+        retries and errors are theirs.
+        """
+        timeout_s = self.timeout_s if timeout_s is None else timeout_s
+        return self._call(method, timeout_s, Chunk([], request))[1]
 
     def close(self) -> None:
         """Ends all calls and closes the connections."""

@@ -1,6 +1,6 @@
 """Everything that a call can raise.
 
-SiglipError             the parent of all; code, reason, request_id
+SiglipError             the parent of all; code, reason, domain, metadata, request_id
 ├── InvalidRequest      the request breaks a rule or a limit; violations
 │   └── MessageTooLarge the request does not fit in one message
 ├── Unauthenticated     the service wants a token that it knows
@@ -19,7 +19,7 @@ anything is sent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,11 @@ class FieldViolation:
 
 
 class SiglipError(Exception):
-    """A call that has no result. `str()` gives one readable line."""
+    """A call that has no result. `str()` gives one readable line.
+
+    `reason`, `domain` and `metadata` are those of google.rpc.ErrorInfo; empty where the service
+    gave none, as when gRPC itself failed.
+    """
 
     code: StatusCode = StatusCode.UNKNOWN
 
@@ -69,6 +73,8 @@ class SiglipError(Exception):
         *,
         code: StatusCode | None = None,
         reason: str = "",
+        domain: str = "",
+        metadata: Mapping[str, str] | None = None,
         violations: Sequence[FieldViolation] = (),
         retry_after_s: float | None = None,
         request_id: str = "",
@@ -77,6 +83,8 @@ class SiglipError(Exception):
         self.message = message
         self.code = code or type(self).code
         self.reason = reason
+        self.domain = domain
+        self.metadata = dict(metadata or {})
         self.violations = tuple(violations)
         self.retry_after_s = retry_after_s
         self.request_id = request_id

@@ -83,7 +83,14 @@ def embed_texts(
     limits = served.limits
     items = fitting(texts, "texts", limits.max_text_bytes, refused)
     chunks = _fill(blank, "texts", items, limits.max_texts, limits.max_message_bytes, len(texts))
-    read = partial(replies.embeddings, refused=refused, count=len(texts), served=served, on_error=on_error)
+    read = partial(
+        replies.embeddings,
+        field="texts",
+        refused=refused,
+        count=len(texts),
+        served=served,
+        on_error=on_error,
+    )
     return Operation("EmbedTexts", chunks, read)
 
 
@@ -100,7 +107,14 @@ def embed_images(
     blank = embedding_pb2.EmbedImagesRequest(model=model, options=_options(normalize, dtype))
     refused: list[ItemError] = []
     chunks = _image_chunks(blank, images, served, served.limits.max_images, refused)
-    read = partial(replies.embeddings, refused=refused, count=len(images), served=served, on_error=on_error)
+    read = partial(
+        replies.embeddings,
+        field="images",
+        refused=refused,
+        count=len(images),
+        served=served,
+        on_error=on_error,
+    )
     return Operation("EmbedImages", chunks, read, builds_slowly=True)
 
 

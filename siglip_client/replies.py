@@ -26,7 +26,7 @@ from siglip_client.results import (
     Tokens,
     TowerStatus,
 )
-from siglip_client.vectors import decode, matrix
+from siglip_client.vectors import decode, known, matrix, unknown_encoding
 
 
 class HasErrors(Protocol):
@@ -43,6 +43,7 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 def embeddings(
     answers: list[tuple[Chunk[Any], embedding_pb2.EmbedTextsResponse]],
     *,
+    field: str,
     refused: list[ItemError],
     count: int,
     served: ModelDescription,
@@ -53,6 +54,8 @@ def embeddings(
     for index, result in _results(answers):
         if result.HasField("error"):
             errors.append(item_error(result.error, index))
+        elif not known(result.embedding):
+            errors.append(unknown_encoding(result.embedding, index, f"{field}[{index}]"))
         else:
             found[index] = result.embedding
     dim = next(iter(found.values())).dim if found else served.embedding_dim

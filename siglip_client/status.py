@@ -38,13 +38,15 @@ def to_exception(call: FailedCall, address: str, request_id: str) -> SiglipError
         retry_after_s = pushback_ms / 1000
     details = " ".join((call.details() or "").split())
     # gRPC itself refuses large messages with the code that overload has.
-    cls = MessageTooLarge if "message larger than max" in details and not info else class_of(code)
+    cls = MessageTooLarge if "message larger than max" in details and not info.reason else class_of(code)
     if unconnected := _NOT_CONNECTED.search(details):
         return cls(f"cannot connect to {address}: {unconnected[1]}", code=code)
     return cls(
         details or "no details given",
         code=code,
-        reason=info,
+        reason=info.reason,
+        domain=info.domain,
+        metadata=info.metadata,
         violations=violations,
         retry_after_s=retry_after_s,
         request_id=str(metadata.get(REQUEST_ID_KEY, request_id)),
@@ -79,7 +81,8 @@ def pushback_s(call: FailedCall) -> float | None:
 
 def reason_of(call: FailedCall) -> str:
     """The service's own reason; empty where gRPC itself failed."""
-    return _rich_details(_metadata(call).get(_DETAILS_KEY))[0]
+    told, _, _ = _rich_details(_metadata(call).get(_DETAILS_KEY))
+    return str(told.reason)
 
 
 def _metadata(call: FailedCall) -> dict[str, str | bytes]:
@@ -96,16 +99,18 @@ def _pushback_ms(metadata: dict[str, str | bytes]) -> int | None:
         return -1  # gRPC's rule: what cannot be read means "do not retry"
 
 
-def _rich_details(packed: str | bytes | None) -> tuple[str, list[FieldViolation], float | None]:
-    """(reason, field violations, seconds to wait) from the google.rpc details."""
-    reason, retry_after_s = "", None
+def _rich_details(
+    packed: str | bytes | None,
+) -> tuple[error_details_pb2.ErrorInfo, list[FieldViolation], float | None]:
+    """(what and whose, field violations, seconds to wait) from the google.rpc details."""
+    told, retry_after_s = error_details_pb2.ErrorInfo(), None
     violations: list[FieldViolation] = []
     if not isinstance(packed, bytes):
-        return reason, violations, retry_after_s
+        return told, violations, retry_after_s
     try:
         details = status_pb2.Status.FromString(packed).details
     except DecodeError:  # not from our service: a proxy's, perhaps
-        return reason, violations, retry_after_s
+        return told, violations, retry_after_s
     for detail in details:
         info, bad, retry = (
             error_details_pb2.ErrorInfo(),
@@ -113,9 +118,9 @@ def _rich_details(packed: str | bytes | None) -> tuple[str, list[FieldViolation]
             error_details_pb2.RetryInfo(),
         )
         if detail.Unpack(info):
-            reason = info.reason
+            told = info
         elif detail.Unpack(bad):
             violations = [FieldViolation(v.field, v.description) for v in bad.field_violations]
         elif detail.Unpack(retry):
             retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
-    return reason, violations, retry_after_s
+    return told, violations, retry_after_s

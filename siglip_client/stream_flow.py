@@ -186,11 +186,13 @@ class Flow:
             if entry is None:
                 raise InternalError(f"the stream has a result of item {result.id}, which is not unanswered")
             link.used_bytes -= entry.size
-            if result.HasField("embedding"):
+            if not result.HasField("embedding"):
+                self._fail(entry, result.error)
+            elif not vectors.known(result.embedding):
+                self._cannot_read(entry, result.embedding)
+            else:
                 answered.append(entry)
                 found.append(result.embedding)
-            else:
-                self._fail(entry, result.error)
         if found:
             for entry, row in zip(answered, vectors.decode(found), strict=True):
                 self._unfinished_bytes -= entry.size
@@ -205,6 +207,11 @@ class Flow:
             return
         self._unfinished_bytes -= entry.size
         self._finish(entry.sequence, StreamResult(entry.key, None, told))
+
+    def _cannot_read(self, entry: Entry, vector: types_pb2.Vector) -> None:
+        error = vectors.unknown_encoding(vector, entry.sequence, f"items[{entry.sequence}]")
+        self._unfinished_bytes -= entry.size
+        self._finish(entry.sequence, StreamResult(entry.key, None, error))
 
     def _finish(self, sequence: int, result: StreamResult) -> None:
         if not self._ordered:

@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from grpc import StatusCode
 from siglip.v1 import types_pb2
 
-from siglip_client.errors import InternalError
+from siglip_client.errors import InternalError, ItemError
 
 WireDtype = Literal["f32", "f16", "bf16", "i8"]
 
@@ -20,6 +21,9 @@ WIRE_DTYPES: dict[str, types_pb2.Dtype] = {
     "i8": types_pb2.DTYPE_I8,
 }
 
+# Reason of an item's error that is this client's own.
+DTYPE_UNKNOWN = "DTYPE_UNKNOWN"
+
 # bfloat16 is read as the upper half of a float32.
 _STORED: dict[int, np.dtype[Any]] = {
     types_pb2.DTYPE_F32: np.dtype("<f4"),
@@ -27,6 +31,17 @@ _STORED: dict[int, np.dtype[Any]] = {
     types_pb2.DTYPE_BF16: np.dtype("<u2"),
     types_pb2.DTYPE_I8: np.dtype("i1"),
 }
+
+
+def known(vector: types_pb2.Vector) -> bool:
+    """Whether `decode` knows the encoding: a newer service may have one that it does not."""
+    return vector.dtype in _STORED
+
+
+def unknown_encoding(vector: types_pb2.Vector, index: int, field: str) -> ItemError:
+    """Why an item has no vector here that the service gave one."""
+    message = f"{field} has a vector of dtype {vector.dtype}, which this client does not know; update it"
+    return ItemError(index, StatusCode.UNIMPLEMENTED, DTYPE_UNKNOWN, message, field)
 
 
 def decode(vectors: Sequence[types_pb2.Vector]) -> npt.NDArray[np.float32]:

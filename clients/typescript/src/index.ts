@@ -1,0 +1,11 @@
+export { Client } from './client.js';
+export type { CallOptions, ClassifyOptions, ClientOptions, EmbedOptions, StreamOptions } from './client.js';
+export { SiglipError } from './errors.js';
+export type { Code, Facts, ItemFailure } from './errors.js';
+export type { Statistics, StreamResult } from './flow.js';
+export type { StreamItem } from './items.js';
+export { Activation, Dtype } from './protos.js';
+export { UNDECODABLE } from './results.js';
+export type { Classification, Embedded, Embeddings, ImageScores, Scores } from './results.js';
+export type { Stream } from './stream.js';
+export { decodeMatrix, decodeVector } from './vectors.js';

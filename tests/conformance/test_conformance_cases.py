@@ -1,0 +1,93 @@
+"""The list of cases and the clients' own descriptions are well formed."""
+
+import re
+from pathlib import Path
+
+import pytest
+from siglip.v1 import embedding_pb2, model_pb2, zero_shot_pb2
+
+from tests.conformance import clients, peculiar
+from tests.conformance.inputs import write_inputs
+from tests.conformance.judge import CHECKS
+from tests.conformance.planning import Case, expanded, plan, read_cases
+
+CASES = read_cases()
+REQUESTS = {
+    name: getattr(module, f"{name}Request")
+    for module in (embedding_pb2, model_pb2, zero_shot_pb2)
+    for name in ("EmbedTexts", "EmbedImages", "Classify", "Score", "CreateLabelSet", "GetModel", "Tokenize")
+    if hasattr(module, f"{name}Request")
+}
+REAL = {
+    "plain",
+    "mortal",
+    "secure",
+    "wrong-token",
+    "no-token",
+    "wrong-ca",
+    "expired",
+    "clear-to-tls",
+    "tls-to-clear",
+    "nobody",
+}
+
+
+def test_names_are_unique() -> None:
+    names = [case["name"] for case in CASES]
+    assert len(set(names)) == len(names) >= 40
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_a_case_can_be_run_and_judged(case: Case) -> None:
+    assert case["kind"] in ("works", "refused", "survives") and case["about"].endswith(".")
+    assert case["endpoint"] in REAL | set(peculiar.BEHAVIOURS)
+    assert case["expect"]["code"] and set(case["expect"]) <= set(CHECKS)
+    assert isinstance(case["expect"]["code"], str) or case["because"]
+    if case["call"] == "EmbedStream":
+        assert case["stream"]["count"] >= len(case["stream"].get("texts") or case["stream"]["images"])
+    elif "request" in case:
+        assert set(case["request"]) <= set(REQUESTS[case["call"]].DESCRIPTOR.fields_by_name)
+    else:
+        assert case["request_base64"]
+    if "label_set_from" in case:
+        before = CASES[: CASES.index(case)]
+        assert case["label_set_from"] in [each["name"] for each in before if each["call"] == "CreateLabelSet"]
+
+
+def test_pictures_that_cases_name_are_made(tmp_path: Path) -> None:
+    folder = write_inputs(tmp_path)
+    named = {name for case in CASES for name in case.get("request", {}).get("images", [])}
+    named |= {name for case in CASES for name in case.get("stream", {}).get("images", [])}
+    assert named and all((folder / name).is_file() for name in named)
+    assert (folder / "large.png").stat().st_size > 1_500_000
+
+
+def test_a_plan_does_not_tell_what_is_expected(tmp_path: Path) -> None:
+    endpoints = {case["endpoint"]: {"address": "127.0.0.1:1"} for case in CASES}
+    written = plan(CASES, endpoints, tmp_path)
+    assert [case["name"] for case in written["cases"]] == [case["name"] for case in CASES]
+    assert not any({"expect", "about", "kind", "kill"} & set(case) for case in written["cases"])
+
+
+def test_short_forms_of_lists() -> None:
+    assert expanded({"texts": {"repeat": "a", "times": 2}}) == {"texts": ["a", "a"]}
+    assert expanded([{"number": "n {}", "times": 2}]) == [["n 0", "n 1"]]
+
+
+def test_a_chosen_case_brings_what_it_builds_on() -> None:
+    assert [case["name"] for case in read_cases(["classify-label-set"])] == [
+        "label-set",
+        "classify-label-set",
+    ]
+
+
+@pytest.mark.parametrize("client", clients.every_client(), ids=lambda client: client.language)
+def test_a_client_says_how_it_is_built_and_run(client: clients.Client) -> None:
+    assert client.language and client.run and client.needs
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9.+-]+", package) for package in client.packages)
+    assert (client.folder / "README.md").is_file()
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    client = clients.Client(tmp_path, "X", ("bash", "no-such-program", "/no/such/file"), (), ("true",), ())
+    assert client.missing() == ["no-such-program", "/no/such/file"]
