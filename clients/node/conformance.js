@@ -40,7 +40,12 @@ function requestOf({ call, request = {}, request_base64: packed, label_set_from:
 const isUndecodable = ({ error }) => error?.reason === UNDECODABLE;
 const itemErrors = (errors) =>
   errors.map(({ index, code, reason, message, field, retryable }) => ({
-    ...{ index, code, reason, message, field, retryable },
+    index,
+    code,
+    reason,
+    message,
+    field,
+    retryable,
   }));
 const errorsOf = (items) => itemErrors(items.flatMap(({ error }) => (error ? [error] : [])));
 
@@ -118,8 +123,11 @@ async function stream(test) {
   const keys = Array.from({ length: Math.min(count, (texts ?? images).length) }, (_, key) => key);
   const { streams, mostUnanswered, allowedUnanswered } = running.statistics;
   return {
-    ...{ results, duplicates: results - found.size, streams },
-    ...{ most_unanswered: mostUnanswered, allowed_unanswered: allowedUnanswered },
+    results,
+    duplicates: results - found.size,
+    streams,
+    most_unanswered: mostUnanswered,
+    allowed_unanswered: allowedUnanswered,
     ...reportItems(keys.map((key) => found.get(key) ?? { vector: null, dtype: null })),
     ...reportErrors([...found.values()]),
   };
@@ -130,7 +138,11 @@ function reportFailure(error) {
   const { code, message, reason, domain, metadata, fieldViolations, retryDelayMs } = error;
   const absent = (value) => value ?? undefined;
   return {
-    ...{ code, message, reason: absent(reason), domain: absent(domain), metadata: absent(metadata) },
+    code,
+    message,
+    reason: absent(reason),
+    domain: absent(domain),
+    metadata: absent(metadata),
     field_violations: fieldViolations.length > 0 ? fieldViolations : undefined,
     retry_delay_ms: absent(retryDelayMs),
   };

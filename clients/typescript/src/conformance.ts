@@ -119,7 +119,10 @@ function reportEmbeddings(reply: protos.EmbedTextsResponse): Report {
 function reportImages(reply: protos.ClassifyResponse): Report {
   const { images, model } = classification(reply);
   const report = ({ label, labelIndex, probability, logit }: protos.LabelScore) => ({
-    ...{ label, index: labelIndex, probability, logit },
+    label,
+    index: labelIndex,
+    probability,
+    logit,
   });
   return {
     ...reportModel(model),
@@ -193,8 +196,11 @@ async function stream(
   const first = Array.from({ length: Math.min(wanted.count, different) }, (_, key) => found.get(key));
   const { streams, mostUnanswered, allowedUnanswered } = running.statistics;
   return {
-    ...{ results, duplicates: results - found.size, streams },
-    ...{ most_unanswered: mostUnanswered, allowed_unanswered: allowedUnanswered },
+    results,
+    duplicates: results - found.size,
+    streams,
+    most_unanswered: mostUnanswered,
+    allowed_unanswered: allowedUnanswered,
     ...reportItems(first),
     ...reportErrors([...found.values()]),
   };
@@ -211,8 +217,13 @@ function reportFailure(error: unknown): Report {
   if (!(error instanceof SiglipError)) return { code: 'UNKNOWN', message: String(error) };
   const { code, message, reason, domain, metadata, fieldViolations, retryDelayMs } = error;
   return {
-    ...{ code, message, reason, domain, metadata },
-    ...{ field_violations: fieldViolations, retry_delay_ms: retryDelayMs },
+    code,
+    message,
+    reason,
+    domain,
+    metadata,
+    field_violations: fieldViolations,
+    retry_delay_ms: retryDelayMs,
   };
 }
 

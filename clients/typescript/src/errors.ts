@@ -56,7 +56,12 @@ export type ItemFailure = Pick<ItemError, 'index' | 'reason' | 'message' | 'fiel
 };
 
 export const itemFailure = ({ index, code, reason, message, field, retryable }: ItemError): ItemFailure => ({
-  ...{ index, code: codeName(code), reason, message, field, retryable },
+  index,
+  code: codeName(code),
+  reason,
+  message,
+  field,
+  retryable,
 });
 
 /**
