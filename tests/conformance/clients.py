@@ -48,8 +48,9 @@ class Client:
             return ""
         told = [_output(["bash", "-ec", command], self.folder) for command in self.version]
         asked = ["dpkg-query", "-W", "-f", "${Package} ${Version}"]
-        told += [_output([*asked, package], self.folder) for package in self.packages]
-        return ", ".join(each for each in told if each)
+        installed = [_output([*asked, package], self.folder) for package in self.packages]
+        # A package that was asked for once and is not there has a name and no version.
+        return ", ".join(each for each in [*told, *installed] if " " in each)
 
     def missing(self) -> list[str]:
         """What it needs and this machine lacks."""
