@@ -277,7 +277,9 @@ class AsyncClient:
         request_id = channel.new_request_id()
         deadline = time.monotonic() + timeout_s
         for retries_left in range(self._retries, -1, -1):
-            time_left_s = max(0.0, deadline - time.monotonic())
+            time_left_s = deadline - time.monotonic()
+            if time_left_s <= 0:  # gRPC would send it, and a quick service might even answer
+                raise DeadlineExceeded("no time is left for the call", request_id=request_id)
             try:
                 send = next(self._methods)[method]
                 metadata = channel.metadata(request_id, self._token, self._priority)

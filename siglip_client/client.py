@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 
 from siglip_client import channel, operations
 from siglip_client.chunks import Chunk
-from siglip_client.errors import LABEL_SET_NOT_FOUND, InvalidRequest, NotFound
+from siglip_client.errors import LABEL_SET_NOT_FOUND, DeadlineExceeded, InvalidRequest, NotFound
 from siglip_client.images import ImageLike
 from siglip_client.operations import Operation
 from siglip_client.results import (
@@ -326,7 +326,9 @@ class Client:
         request_id = channel.new_request_id()
         deadline = time.monotonic() + timeout_s
         for retries_left in range(self._retries, -1, -1):
-            time_left_s = max(0.0, deadline - time.monotonic())
+            time_left_s = deadline - time.monotonic()
+            if time_left_s <= 0:  # gRPC would send it, and a quick service might even answer
+                raise DeadlineExceeded("no time is left for the call", request_id=request_id)
             try:
                 send = next(self._methods)[method]
                 metadata = channel.metadata(request_id, self._token, self._priority)

@@ -179,6 +179,13 @@ def test_no_answer_in_time(client: Any, service: StandIn) -> None:
         service.may_answer.set()
 
 
+@pytest.mark.parametrize("timeout_s", [0, -1])
+def test_a_call_without_time_is_not_sent(client: Any, service: StandIn, timeout_s: float) -> None:
+    with pytest.raises(DeadlineExceeded, match="no time is left"):
+        client.get_model(timeout_s=timeout_s)
+    assert service.seen == []
+
+
 def test_a_message_too_large_for_grpc_is_not_called_overload(client: Any, service: StandIn) -> None:
     client.get_model()
     with pytest.raises(MessageTooLarge, match="larger than max"):
