@@ -354,13 +354,14 @@ def test_a_stream_that_has_ended_leaves_no_thread_of_grpc(
     service: StreamStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is still about when the program ends may die with a lock that the program's end waits for."""
-    messages = Stream._messages
+    messages, senders = Stream._messages, list[threading.Thread]()
 
     def slow_to_end(self: Stream, link: Any) -> Iterator[Any]:
+        senders.append(threading.current_thread())
         yield from messages(self, link)
         time.sleep(0.2)
 
     monkeypatch.setattr(Stream, "_messages", slow_to_end)
     with streaming(service) as address, Client(address) as client:
         check(list(client.embed_stream(texts(2))), texts(2))
-        assert not [each for each in threading.enumerate() if "consume_request" in each.name]
+        assert [sender.is_alive() for sender in senders] == [False]
