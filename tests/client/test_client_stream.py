@@ -359,7 +359,7 @@ def test_a_stream_that_has_ended_leaves_no_thread_of_grpc(
     def slow_to_end(self: Stream, link: Any) -> Iterator[Any]:
         senders.append(threading.current_thread())
         yield from messages(self, link)
-        time.sleep(0.2)
+        time.sleep(0.7)
 
     monkeypatch.setattr(Stream, "_messages", slow_to_end)
     with streaming(service) as address, Client(address) as client:
