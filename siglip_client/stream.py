@@ -36,6 +36,7 @@ class Stream:
         self._lock = lock
         self._error: BaseException | None = None
         self._closed = threading.Event()
+        self._senders: list[threading.Thread] = []
 
     def results(self, items: Iterable[StreamItem]) -> Iterator[StreamResult]:
         """Exactly one for each item. Raises SiglipError, and whatever `items` raises."""
@@ -54,7 +55,8 @@ class Stream:
                 yield from ready
         finally:
             self._close()
-            for thread in threads:
+            # gRPC's senders, too: one that dies as the program ends may hold a lock that its end waits for.
+            for thread in [*threads, *self._senders]:
                 thread.join(_JOIN_S)
 
     def _ready(self) -> list[StreamResult]:
@@ -157,6 +159,7 @@ class Stream:
 
     def _messages(self, link: Link) -> Iterator[embedding_pb2.EmbedStreamRequest]:
         """What gRPC's own thread sends; its end closes our side."""
+        self._senders.append(threading.current_thread())
         yield self._flow.first
         while True:
             with self._lock:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from siglip_client import Client, InvalidRequest, ItemErrors, TextItem
 
-SAMPLE = Path(__file__).parents[2] / "samples" / "red-circle.jpg"
+SAMPLE = Path(__file__).resolve().parents[2] / "samples" / "red-circle.jpg"
 LABELS = ["a red circle", "a blue square", "two yellow stars"]
 ITEMS = 1000
 

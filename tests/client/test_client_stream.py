@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from siglip_client import (
+    Client,
     DeadlineExceeded,
     ImageItem,
     InternalError,
@@ -21,6 +22,7 @@ from siglip_client import (
     TokensItem,
     Unavailable,
 )
+from siglip_client.stream import Stream
 from tests.client.stand_in import TEXT_LENGTH, Connect, unit_vector
 from tests.client.stream_stand_in import (
     SIZE,
@@ -33,6 +35,7 @@ from tests.client.stream_stand_in import (
     falls_silent,
     honest,
     refuses,
+    streaming,
 )
 
 
@@ -345,3 +348,20 @@ def test_asynchronous_items(connect: Connect, request: pytest.FixtureRequest) ->
             yield item
 
     check(list(client.embed_stream(items())), texts(100))
+
+
+def test_a_stream_that_has_ended_leaves_no_thread_of_grpc(
+    service: StreamStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is still about when the program ends may die with a lock that the program's end waits for."""
+    messages, senders = Stream._messages, list[threading.Thread]()
+
+    def slow_to_end(self: Stream, link: Any) -> Iterator[Any]:
+        senders.append(threading.current_thread())
+        yield from messages(self, link)
+        time.sleep(0.7)
+
+    monkeypatch.setattr(Stream, "_messages", slow_to_end)
+    with streaming(service) as address, Client(address) as client:
+        check(list(client.embed_stream(texts(2))), texts(2))
+        assert [sender.is_alive() for sender in senders] == [False]
