@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from siglip_client import Client, LabelSet, NotFound
+from siglip_client import Client, LabelSet
 from tests.client.stand_in import StandIn
 from tests.gateway.rig import picture
 
@@ -34,9 +34,7 @@ def test_one_that_was_forgotten_is_created_again(client: Any, service: StandIn) 
     assert 2 <= len(service.calls("CreateLabelSet")) <= 4
 
 
-def test_it_is_created_again_only_once(
-    client: Any, service: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_stays_unknown_is_replaced_by_its_labels(client: Any, service: StandIn) -> None:
     labels = client.create_label_set(LABELS)
 
     class Forgetful(dict[str, list[str]]):
@@ -44,9 +42,7 @@ def test_it_is_created_again_only_once(
             return False
 
     service.label_sets = Forgetful()
-    with pytest.raises(NotFound, match="create it again") as told:
-        client.classify(IMAGES[:1], labels)
-    assert told.value.reason == "LABEL_SET_NOT_FOUND"
+    assert client.classify(IMAGES[:1], labels).images == client.classify(IMAGES[:1], LABELS).images
     assert len(service.calls("CreateLabelSet")) == 2
 
 

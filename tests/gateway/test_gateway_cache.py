@@ -56,7 +56,7 @@ def images(*images: bytes) -> embedding_pb2.EmbedImagesRequest:
 
 def counted(served: Served, tower: str, result: str) -> float:
     assert served.gateway.page
-    labels = {"tower": tower, "result": result}
+    labels = {"model": served.served.name, "tower": tower, "result": result}
     return served.gateway.page._registry.get_sample_value("siglip_cache_items_total", labels) or 0
 
 
@@ -97,7 +97,7 @@ async def test_a_known_image_is_not_even_decoded(served: Served, vision_worker: 
     one, two = picture(1), picture(2)
     await served.embedding.EmbedImages(images(one))
     asked: list[bytes] = []
-    decoders: Any = served.gateway.decoders
+    decoders: Any = served.gateway.parts.embedder._decoders
     decoding = decoders._decode
     decoders._decode = lambda image: asked.append(image) or decoding(image)
     reply = await served.embedding.EmbedImages(images(two, one, one))
@@ -109,7 +109,7 @@ async def test_a_bad_image_is_refused_from_memory_and_a_decoders_fault_is_not(
     served: Served, vision_worker: FakeWorker
 ) -> None:
     answers = iter([DecoderFailed("IMAGE_DECODER_CRASHED", "it crashed"), b"", b"no more"])
-    decoders: Any = served.gateway.decoders
+    decoders: Any = served.gateway.parts.embedder._decoders
     decoding, asked = decoders._decode, []
 
     def decode_or_fail(image: bytes) -> bytes:
@@ -215,7 +215,7 @@ async def test_gateways_share_what_they_computed(
         seen = picture(int(time.time()))
         await one.embedding.EmbedTexts(texts(*new))
         await one.embedding.EmbedImages(images(seen))
-        cache: Any = one.gateway.shared.cache
+        cache: Any = one.gateway.parts.embedder._once._shared
         await until(lambda: not cache._unwritten and cache._tasks["write"].done())
         assert vectors(await other.embedding.EmbedTexts(texts(*new))) == right(other, *new)
         assert vectors(await other.embedding.EmbedImages(images(seen))) == right_images(other, seen)

@@ -274,7 +274,7 @@ async def test_a_gateway_goes_on_without_its_decoders(
     from siglip_client import AsyncClient
 
     async with start(decode_processes=2) as served:
-        helpers = served.gateway.decoders._decode
+        helpers = served.gateway.parts.embedder._decoders._decode
         assert isinstance(helpers, Helpers)
         async with AsyncClient(f"127.0.0.1:{served.gateway.port}") as client:
             for turn in range(4):

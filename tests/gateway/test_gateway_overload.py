@@ -77,7 +77,8 @@ async def test_items_of_calls_that_end_early_are_counted(start: Start, text_work
         registry = served.gateway.page._registry
 
         def items(outcome: str) -> float:
-            return registry.get_sample_value("siglip_items_total", {"tower": "text", "outcome": outcome}) or 0
+            labels = {"model": served.served.name, "tower": "text", "outcome": outcome}
+            return registry.get_sample_value("siglip_items_total", labels) or 0
 
         text_worker.pause()
         await refused(served.embedding.EmbedTexts(texts("a", "b"), timeout=0.1))

@@ -193,7 +193,7 @@ async def test_a_stream_has_one_line_and_its_items_are_counted(
     caplog.set_level(logging.INFO, "gateway.interceptor")
 
     def count(tower: str, outcome: str) -> float:
-        labels = {"tower": tower, "outcome": outcome}
+        labels = {"model": served.served.name, "tower": tower, "outcome": outcome}
         return registry.get_sample_value("siglip_items_total", labels) or 0
 
     async with start() as served:
