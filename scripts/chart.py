@@ -21,7 +21,7 @@ SCHEMA = "values.schema.json"
 # What the chart itself sets, from values of its own.
 OF_THE_CHART = frozenset(
     (
-        *("model", "model_name", "revision", "cache_dir", "tower", "towers"),
+        *("model", "model_name", "more_models", "revision", "cache_dir", "tower", "towers"),
         *("redis_url", "redis_sentinel_name", "redis_cluster", "redis_shards"),
         *("redis_ca_file", "redis_cert_file", "redis_key_file"),
         *("listen", "metrics_listen", "drain_timeout_s"),

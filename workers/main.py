@@ -43,8 +43,7 @@ def run(settings: WorkerSettings) -> int:
     broker = connect(
         settings, folder, device=str(compute.device), dtype=compute.dtype_name, attention=compute.attention
     )
-    with turn():
-        tower, max_rows = load(settings, folder, compute)
+    tower, max_rows = load(settings, folder, compute)
     verify(folder, settings.tower, tower, compute.dtype_name)
     log.info(
         "%s tower on %s, %s, %s attention, %d threads, at most %d rows a batch",
@@ -101,7 +100,8 @@ def load(settings: WorkerSettings, folder: Path, compute: Compute) -> tuple[Towe
     apply_threads(compute.threads)
     tower = model_tower.load(folder, settings.tower, compute)
     if not settings.max_batch_rows:
-        return tower, calibrate(tower)
+        with turn():
+            return tower, calibrate(tower)
     try:
         warm_up(tower, settings.max_batch_rows)
     except MemoryError as error:

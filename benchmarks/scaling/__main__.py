@@ -29,9 +29,8 @@ def main() -> int:
                 measure(step, addresses, seconds)
             print(report.row(step, steps[0]), flush=True)
     report.write(steps, seconds)
-    met = report.verdict(steps)
-    print(f"bar: a share of at least {report.LEAST_SHARE:g}: {'met' if met else 'NOT MET'}")
-    return 0 if met else 1
+    print(f"bar: a share of at least {report.LEAST_SHARE:g}: {report.told(steps)}")
+    return 0 if report.verdict(steps) else 1
 
 
 if __name__ == "__main__":

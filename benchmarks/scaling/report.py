@@ -26,6 +26,10 @@ def write(steps: list[Step], seconds: float) -> None:
     (FOLDER / "scaling.md").write_text(_page(steps, seconds))
 
 
+def told(steps: list[Step]) -> str:
+    return "met" if verdict(steps) else "NOT MET"
+
+
 def row(step: Step, one: Step) -> str:
     """Of the table: a worker that takes no time has no share."""
     part = f"{share(step, one):.2f}" if step.batch_s else ""
@@ -57,7 +61,7 @@ Cluster, whose six servers run here, too.
 ![Rates and busy cores over workers](scaling.png)
 
 Bar: a share of at least {LEAST_SHARE:g} up to eight workers while gateway and queue together take less than
-half a core.
+half a core: {told(steps)}.
 """
 
 

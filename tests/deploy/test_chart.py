@@ -112,6 +112,8 @@ def test_scalers_look_at_the_streams_that_the_queue_has() -> None:
 def test_calls_wait_for_the_worker_that_they_bring() -> None:
     gateway = named("scale-to-zero", "Deployment", "base-gateway")
     assert environ(gateway)["SIGLIP_NO_WORKER_TIMEOUT_S"] == "31536000"
+    # Else the entries that gateways send by themselves would keep the last worker.
+    assert environ(gateway)["SIGLIP_CANARY_INTERVAL_S"] == "0"
     # Ready without workers: else no call would come, and none would ever be started.
     assert container(gateway)["readinessProbe"]["grpc"]["service"] == "siglip.v1.ModelService"
     (rule,) = of_kind("scale-to-zero", "PrometheusRule")

@@ -19,9 +19,10 @@ std::string read_authority(const std::string& file) {
 }
 
 bool is_local(const std::string& address) {
-  for (const char* start : {"127.", "localhost:", "[::1]:", "unix:", "dns:///localhost:", "dns:localhost:"})
+  for (const char* start : {"localhost:", "[::1]:", "unix:", "dns:///localhost:", "dns:localhost:"})
     if (address.rfind(start, 0) == 0) return true;
-  return false;
+  // Only a numeric address: a name may begin with 127, too.
+  return address.rfind("127.", 0) == 0 && address.find_first_not_of("0123456789.") == address.find(':');
 }
 
 // RESOURCE_EXHAUSTED is not listed on purpose: gRPC would send the call again whether the

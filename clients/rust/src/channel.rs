@@ -46,7 +46,9 @@ pub(crate) fn open(address: &str, access: &Access) -> Result<Channel, Error> {
 }
 
 fn is_local(address: &str) -> bool {
-    ["127.", "localhost:", "[::1]:"].iter().any(|start| address.starts_with(start))
+    // Only a numeric address: a name may begin with 127, too.
+    address.starts_with("localhost:")
+        || address.parse::<std::net::SocketAddr>().is_ok_and(|place| place.ip().is_loopback())
 }
 
 fn unusable(why: impl std::fmt::Display) -> Error {
