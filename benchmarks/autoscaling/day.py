@@ -16,8 +16,9 @@ BATCH_ENTRIES, BATCH_S = 8, 0.2
 # From the decision to a worker that takes: the node is there, the model is loaded and warmed up.
 START_S = 20.0
 DEADLINE_S = 60.0
-# One batch running and half of one waiting: more than that means work that could be done elsewhere.
-RULE = Rule(entries_per_worker=12, max_replicas=10)
+# One batch. With more, a worker that is needed looks dispensable in a quiet moment: it goes, work piles up,
+# and many come (113 turns a day with one and a half batches).
+RULE = Rule(entries_per_worker=BATCH_ENTRIES, max_replicas=10)
 
 # Hour and calls a second, with straight lines between: silence at night, a morning that begins at once, two
 # bursts, and an evening that fades.

@@ -84,7 +84,8 @@ KEDA (up to {rule.polling_interval_s:g} s) and a start; clients need a deadline 
 
 ## Real processes, in fast motion
 
-The same rule with seconds for minutes (sync {quick.sync_s:g} s, stabilization and cooldown
+The same rule with seconds for minutes and {quick.entries_per_worker} entries a worker
+(sync {quick.sync_s:g} s, stabilization and cooldown
 {quick.cooldown_s:g} s) reads the real stream and starts and drains real workers around a stand-in for the
 model, under a real gateway.
 
