@@ -61,13 +61,13 @@ class ModelsSettings(ModelSettings):
             model=self.model, model_name=self.model_name, revision=self.revision, cache_dir=self.cache_dir
         )
         further = self.more_models.split(",") if self.more_models else ()
-        return (first, *(self._further(entry.strip()) for entry in further))
+        return (first, *(self._further(entry) for entry in further))
 
     def _further(self, entry: str) -> ModelSettings:
-        name, _, checkpoint = entry.partition("=")
+        name, _, checkpoint = map(str.strip, entry.partition("="))
         if not name or not checkpoint:
             raise SettingsError(
-                f"--more-models has {entry!r}; it must be NAME=CHECKPOINT, several with commas between them"
+                f"--more-models has {entry.strip()!r}; it must be NAME=CHECKPOINT, several with commas between"
             )
         is_folder = Path(checkpoint).expanduser().is_dir()
         hub_id, _, revision = (checkpoint, "", "") if is_folder else checkpoint.partition("@")
