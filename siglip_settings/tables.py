@@ -67,7 +67,7 @@ class ModelsSettings(ModelSettings):
         name, _, checkpoint = map(str.strip, entry.partition("="))
         if not name or not checkpoint:
             raise SettingsError(
-                f"--more-models has {entry.strip()!r}; it must be NAME=CHECKPOINT, several with commas between"
+                f"--more-models has {entry.strip()!r}; it must be NAME=CHECKPOINT, several with commas"
             )
         is_folder = Path(checkpoint).expanduser().is_dir()
         hub_id, _, revision = (checkpoint, "", "") if is_folder else checkpoint.partition("@")
