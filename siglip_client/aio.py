@@ -7,6 +7,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -88,6 +89,7 @@ class AsyncClient:
         methods = [channel.methods(each) for each in self._channels]
         self._methods = itertools.cycle(methods)
         self._streams = [each["EmbedStream"] for each in methods]
+        self._places = asyncio.Semaphore(connections * channel.CALLS_OF_A_CONNECTION)
         self._open_streams: WeakSet[AsyncStream] = WeakSet()
         self._served: ModelDescription | None = None
 
@@ -277,13 +279,11 @@ class AsyncClient:
         request_id = channel.new_request_id()
         deadline = time.monotonic() + timeout_s
         for retries_left in range(self._retries, -1, -1):
-            time_left_s = deadline - time.monotonic()
-            if time_left_s <= 0:  # gRPC would send it, and a quick service might even answer
-                raise DeadlineExceeded("no time is left for the call", request_id=request_id)
             try:
-                send = next(self._methods)[method]
-                metadata = channel.metadata(request_id, self._token, self._priority)
-                reply = await send(chunk.request, timeout=time_left_s, metadata=metadata)
+                async with self._place(deadline, request_id) as time_left_s:
+                    send = next(self._methods)[method]
+                    metadata = channel.metadata(request_id, self._token, self._priority)
+                    reply = await send(chunk.request, timeout=time_left_s, metadata=metadata)
                 if reply is None:  # grpc.aio, when the deadline passes as the reply arrives
                     raise DeadlineExceeded("no answer in time", request_id=request_id)
                 return chunk, reply
@@ -293,6 +293,21 @@ class AsyncClient:
                     raise to_exception(error, self.address, request_id) from error
             await asyncio.sleep(wait_s)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    @asynccontextmanager
+    async def _place(self, deadline: float, request_id: str) -> AsyncIterator[float]:
+        """See Client._place."""
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await self._places.acquire()
+        except TimeoutError:
+            raise DeadlineExceeded(channel.NO_PLACE, request_id=request_id) from None
+        try:
+            if (time_left_s := deadline - time.monotonic()) <= 0:
+                raise DeadlineExceeded(channel.NO_TIME, request_id=request_id)
+            yield time_left_s
+        finally:
+            self._places.release()
 
 
 async def _next_chunk(operation: Operation[Any]) -> Chunk[Any] | None:

@@ -25,6 +25,13 @@ DEFAULT_MESSAGE_BYTES = 32 * 1024 * 1024
 # gRPC's own bound on attempts of one call; more in a service config is ignored.
 MAX_RETRIES = 4
 
+# gRPC's servers refuse calls above a number for each connection, and count those that have just ended,
+# so some of 10,000 calls started together would fail. What is above this number waits for its turn.
+CALLS_OF_A_CONNECTION = 256
+
+NO_TIME = "no time is left for the call"
+NO_PLACE = "the client had too many other calls on the way: time is over before the call was sent"
+
 Option = tuple[str, str | int]
 Priority = Literal["interactive", "batch"]
 

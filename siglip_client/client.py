@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -103,6 +105,7 @@ class Client:
         methods = [channel.methods(each) for each in self._channels]
         self._methods = itertools.cycle(methods)
         self._streams = [each["EmbedStream"] for each in methods]
+        self._places = threading.Semaphore(connections * channel.CALLS_OF_A_CONNECTION)
         self._served: ModelDescription | None = None
 
     def embed_texts(
@@ -326,16 +329,27 @@ class Client:
         request_id = channel.new_request_id()
         deadline = time.monotonic() + timeout_s
         for retries_left in range(self._retries, -1, -1):
-            time_left_s = deadline - time.monotonic()
-            if time_left_s <= 0:  # gRPC would send it, and a quick service might even answer
-                raise DeadlineExceeded("no time is left for the call", request_id=request_id)
             try:
-                send = next(self._methods)[method]
-                metadata = channel.metadata(request_id, self._token, self._priority)
-                return chunk, send(chunk.request, timeout=time_left_s, metadata=metadata)
+                with self._place(deadline, request_id) as time_left_s:
+                    send = next(self._methods)[method]
+                    metadata = channel.metadata(request_id, self._token, self._priority)
+                    return chunk, send(chunk.request, timeout=time_left_s, metadata=metadata)
             except grpc.RpcError as error:
                 wait_s = retry_wait_s(error, deadline - time.monotonic()) if retries_left else None
                 if wait_s is None:
                     raise to_exception(error, self.address, request_id) from error
             time.sleep(wait_s)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    @contextmanager
+    def _place(self, deadline: float, request_id: str) -> Iterator[float]:
+        """One of the calls that the connections may have, and the seconds that are left for it."""
+        if not self._places.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise DeadlineExceeded(channel.NO_PLACE, request_id=request_id)
+        try:
+            # gRPC would send a call without time, and a quick service might even answer.
+            if (time_left_s := deadline - time.monotonic()) <= 0:
+                raise DeadlineExceeded(channel.NO_TIME, request_id=request_id)
+            yield time_left_s
+        finally:
+            self._places.release()

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from siglip_client import AsyncClient, Client
+from siglip_client import AsyncClient, Client, DeadlineExceeded, channel
 from tests.client.stand_in import StandIn
 
 
@@ -43,6 +43,28 @@ async def test_a_cancelled_long_list_leaves_no_call_behind(client: AsyncClient, 
             await task
     assert asyncio.all_tasks() == {asyncio.current_task()}
     service.may_answer.set()
+
+
+async def test_a_call_that_gets_no_turn_ends_in_time(
+    address: str, service: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "CALLS_OF_A_CONNECTION", 1)
+    with Client(address) as blocking:
+        async with AsyncClient(address) as client:
+            assert await client.get_model() == await asyncio.to_thread(blocking.get_model)
+            service.may_answer.clear()
+            first = [
+                asyncio.create_task(client.embed_texts(["a"])),
+                asyncio.create_task(asyncio.to_thread(blocking.embed_texts, ["a"])),
+            ]
+            await until(lambda: len(service.calls("EmbedTexts")) == 2)
+            with pytest.raises(DeadlineExceeded, match="too many other calls"):
+                await client.tokenize(["a"], timeout_s=0.1)
+            with pytest.raises(DeadlineExceeded, match="too many other calls"):
+                await asyncio.to_thread(blocking.tokenize, ["a"], timeout_s=0.1)
+            service.may_answer.set()
+            await asyncio.gather(*first)
+            assert len(await client.tokenize(["a"])) == len(blocking.tokenize(["a"])) == 1, "a place was lost"
 
 
 class CountedFile(io.BytesIO):

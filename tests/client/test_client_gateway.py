@@ -1,5 +1,6 @@
 """Both clients against a real gateway process and a real queue; only the models are stand-ins."""
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -9,6 +10,7 @@ from siglip.v1 import embedding_pb2
 from siglip.v1.embedding_pb2_grpc import EmbeddingServiceStub
 
 from siglip_client import (
+    AsyncClient,
     Embeddings,
     FieldViolation,
     InvalidRequest,
@@ -35,6 +37,13 @@ def test_long_lists_give_what_single_items_give(client: Any) -> None:
         np.testing.assert_allclose(np.linalg.norm(result.vectors, axis=1), 1, rtol=1e-5)
     np.testing.assert_array_equal(client.embed_texts([texts[1000]]).vectors[0], embedded[0].vectors[1000])
     np.testing.assert_array_equal(client.embed_images([images[66]]).vectors[0], embedded[1].vectors[66])
+
+
+async def test_thousands_of_calls_at_once_wait_for_their_turn(address: str) -> None:
+    async with AsyncClient(address, retries=0) as client:
+        calls = [client.tokenize([f"text {number}"]) for number in range(1500)]
+        found = await asyncio.gather(*calls, return_exceptions=True)
+    assert not [each for each in found if isinstance(each, BaseException)]
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("f16", 5e-4), ("bf16", 4e-3), ("i8", 5e-3)])

@@ -86,4 +86,4 @@ def test_a_request_is_sent_as_it_is(client: Any, service: StandIn) -> None:
     assert len(reply.results) == len(texts)
     assert [seen.method for seen in service.seen] == ["EmbedTexts"] * 2
     assert all(list(seen.request.texts) == texts for seen in service.seen)
-    assert all(seen.time_left_s <= 5 for seen in service.seen)
+    assert all(seen.time_left_s <= 5.01 for seen in service.seen), "but for rounding by gRPC"

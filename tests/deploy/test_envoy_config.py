@@ -76,6 +76,10 @@ def test_what_a_gateway_takes_passes(config: dict[str, Any], routes: list[dict[s
     assert routes[1]["request_body_buffer_limit"] >= DEFAULTS.max_message_bytes + 5
     streams = manager(config)["http2_protocol_options"]["max_concurrent_streams"]
     assert streams == MAX_CALLS_OF_A_CONNECTION
+    [cluster] = config["static_resources"]["clusters"]
+    [http] = cluster["typed_extension_protocol_options"].values()
+    upstream = http["explicit_http_config"]["http2_protocol_options"]["max_concurrent_streams"]
+    assert upstream <= MAX_CALLS_OF_A_CONNECTION / 2, "calls that have just ended count, too"
 
 
 def test_every_service_is_there_as_json(config: dict[str, Any]) -> None:

@@ -2,8 +2,9 @@
 
 import asyncio
 
+import grpc
 import pytest
-from siglip.v1 import embedding_pb2
+from siglip.v1 import embedding_pb2, model_pb2, model_pb2_grpc
 
 from gateway.access import Caller
 from gateway.admission import Admission
@@ -60,3 +61,15 @@ async def test_admission_names_its_wall(
     ):
         raise AssertionError("admitted")
     assert refused.value.wall == wall
+
+
+async def test_hundreds_of_calls_of_one_connection_are_answered(start: Start) -> None:
+    """Calls that have just ended count, so a limit near what is in flight refuses some."""
+    async with start() as served:
+        where = f"127.0.0.1:{served.gateway.port}"
+        alone = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(where, options=alone) as channel:
+            model = model_pb2_grpc.ModelServiceStub(channel)
+            calls = [model.Tokenize(model_pb2.TokenizeRequest(texts=["a"])) for _ in range(600)]
+            found = await asyncio.gather(*calls, return_exceptions=True)
+    assert not [each for each in found if isinstance(each, grpc.RpcError)]
