@@ -21,7 +21,11 @@ def clean_environ(**extra: str) -> dict[str, str]:
 
 
 def siglip(
-    *arguments: str | Path, stdin: bytes = b"", environ: dict[str, str] | None = None, cwd: Path | None = None
+    *arguments: str | Path,
+    stdin: bytes = b"",
+    environ: dict[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout_s: float = 100,
 ) -> "subprocess.CompletedProcess[str]":
     """Runs one command to its end."""
     done = subprocess.run(
@@ -29,7 +33,7 @@ def siglip(
         input=stdin,
         capture_output=True,
         env=environ or clean_environ(),
-        timeout=100,
+        timeout=timeout_s,
         cwd=cwd,
     )
     assert b"Traceback" not in done.stderr, done.stderr.decode()

@@ -21,7 +21,8 @@ from tests.jobs.commands import written_parts
 from tests.jobs.outputs import assert_same, files, rows
 from tests.support.checkpoints import write_tiny_checkpoint
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(int(os.environ.get("JOB_TIMEOUT_S", "900")))]
+TIMEOUT_S = int(os.environ.get("JOB_TIMEOUT_S", "900"))
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(TIMEOUT_S)]
 
 PICTURES = int(os.environ.get("JOB_PICTURES", "2000"))
 SMALL = ("--rows-per-part", str(max(50, PICTURES // 40)), "--part-every-s", "1")
@@ -53,7 +54,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(service: Service, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole")
-    done = siglip("embed", pictures, "--out", out, "--address", service.address)
+    done = siglip("embed", pictures, "--out", out, "--address", service.address, timeout_s=TIMEOUT_S)
     assert done.returncode == 1, done.stderr  # those that are no pictures
     return out
 
@@ -86,7 +87,7 @@ class Run:
 
     def wait_for_parts(self, more: int) -> None:
         wanted = written_parts(self.out) + more
-        wait_for(lambda: written_parts(self.out) >= wanted or self.process.poll() is not None, 300)
+        wait_for(lambda: written_parts(self.out) >= wanted or self.process.poll() is not None, TIMEOUT_S)
 
     def end(self) -> tuple[int, str]:
         with self.process:
