@@ -60,7 +60,7 @@ async def test_a_shard_without_workers_gets_no_calls_and_is_told_of(
 ) -> None:
     gateway = await connect(settings_of(embedded), no_worker_timeout_s=0.5)
     with QueueWorker(settings_of(embedded, shards=2), tag):
-        await until(lambda: gateway.live_workers()["text"] == 1)
+        await until(lambda: sum(shard.live_workers()["text"] for shard in gateway._shards) == 2)
         calls = embed_all(gateway)
         await asyncio.sleep(0)
         assert [bool(shard._held.entries) for shard in gateway._shards] == [True, True, False]
