@@ -31,7 +31,7 @@ export class Client {
 
   constructor(address, { tls = false, caFile, token, timeoutMs = 30_000, retries = MAX_RETRIES } = {}) {
     const shown = credentials(address, { tls, caFile, token });
-    this.#channel = new grpc.Channel(address, shown, channelOptions(retries));
+    this.#channel = new grpc.Channel(address, shown, channelOptions(address, retries));
     this.#stubs = services.map((Stub) => new Stub(address, shown, { channelOverride: this.#channel }));
     this.#token = token;
     this.#timeoutMs = timeoutMs;

@@ -67,7 +67,7 @@ export class Client {
   readonly #retries: number;
 
   constructor(address: string, { timeoutMs = 30_000, retries = MAX_RETRIES, ...access }: ClientOptions = {}) {
-    this.#grpc = new GrpcClient(address, credentialsFor(address, access), channelOptions(retries));
+    this.#grpc = new GrpcClient(address, credentialsFor(address, access), channelOptions(address, retries));
     this.#token = access.token;
     this.#timeoutMs = timeoutMs;
     this.#retries = retries;
