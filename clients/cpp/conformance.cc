@@ -7,6 +7,7 @@
 #include <map>
 #include <sstream>
 #include <stdexcept>
+#include <thread>
 
 #include "conformance_report.h"
 #include "siglip/client.h"
@@ -156,6 +157,7 @@ class Plan {
       if (result.has_error()) add_error(line, result.id(), result.error());
       else if (result.id() < shown) add_vector(line, result.id(), result.embedding());
       if (++results % 100 == 0) write({{"case", given["name"]}, {"progress", results}});
+      if (results == 100) std::this_thread::sleep_for(siglip::Milliseconds(wanted.value("pause_ms", 0)));
     };
     siglip::StreamCounts counts;
     report(line, client.embed_stream(source, sink, options, &counts));

@@ -3,6 +3,7 @@
 
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, SiglipError, UNDECODABLE } from './lib/index.js';
 import { parseRequest } from './lib/protos.js';
 import { classification, embeddings, scores } from './lib/results.js';
@@ -111,7 +112,7 @@ function* streamItems({ texts, images, count }) {
 }
 
 async function stream(test) {
-  const { texts, images, count, ordered, dtype } = test.stream;
+  const { texts, images, count, ordered, dtype, pause_ms: pauseMs = 0 } = test.stream;
   const options = { ordered, dtype, timeoutMs: test.timeout_ms };
   const running = clientOf(test).embedStream(streamItems(test.stream), options);
   const found = new Map();
@@ -119,6 +120,7 @@ async function stream(test) {
   for await (const item of running) {
     found.set(item.key, item);
     if (++results % 100 === 0) write({ case: test.name, progress: results });
+    if (results === 100) await sleep(pauseMs);
   }
   const keys = Array.from({ length: Math.min(count, (texts ?? images).length) }, (_, key) => key);
   const { streams, mostUnanswered, allowedUnanswered } = running.statistics;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,8 @@ class Streaming:
             results[result.key] = result
             if len(results) % _PROGRESS_EVERY == 0:
                 self._say({"case": self._case["name"], "progress": len(results)})
+            if len(results) == _PROGRESS_EVERY:
+                time.sleep(self._stream.get("pause_ms", 0) / 1000)
         return results, duplicates
 
     def _dtype(self) -> int:

@@ -82,6 +82,11 @@ std::optional<std::string> Flow::too_large(const v1::EmbedStreamItem& item, std:
   return std::to_string(bytes) + " bytes given, at most " + std::to_string(limit) + " allowed";
 }
 
+void Flow::excuse(Clock::time_point since) {
+  const auto now = Clock::now();
+  progress_ = std::min(now, progress_ + (now - since));
+}
+
 void Flow::begin() {
   open_ = draining_ = useful_ = false;
   heard_ = Clock::now();
@@ -161,6 +166,10 @@ Error Flow::read(v1::EmbedStreamResult& result) {
 
 void Flow::finish(v1::EmbedStreamResult result) {
   ++answered_;
+  if (result.has_error()) {  // the service counts within its message, the caller within the stream
+    result.mutable_error()->set_index(static_cast<std::uint32_t>(result.id()));
+    result.mutable_error()->set_field("items[" + std::to_string(result.id()) + "]");
+  }
   if (!options_.ordered) {
     ready_.push_back(std::move(result));
     return;

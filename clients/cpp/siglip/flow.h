@@ -46,6 +46,8 @@ class Flow {
   bool has_room() const;
   // The next item; its id becomes its place.
   void add(v1::EmbedStreamItem item);
+  // The caller was busy since then: that does not count as waiting for the service.
+  void excuse(Clock::time_point since);
   // The source has no more.
   void exhaust() { exhausted_ = true; }
 

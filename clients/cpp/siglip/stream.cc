@@ -104,18 +104,24 @@ Error Stream::converse(const StreamSource& source, const StreamSink& sink, Link&
 // Until the stream has ended; an error ends everything.
 Error Stream::move(const StreamSource& source, const StreamSink& sink, Link& link,
                    std::unique_lock<std::mutex>& lock) {
+  auto unlocked = [&](auto&& callers_work) {
+    const auto since = Clock::now();
+    lock.unlock();
+    callers_work();
+    lock.lock();
+    flow_.excuse(since);
+  };
   for (;;) {
     if (auto ready = flow_.take(); !ready.empty()) {
-      lock.unlock();
-      for (const auto& result : ready) sink(result);
-      lock.lock();
+      unlocked([&] {
+        for (const auto& result : ready) sink(result);
+      });
     } else if (link.ended) {
       return {};
     } else if (flow_.has_room()) {
-      lock.unlock();
       v1::EmbedStreamItem item;
-      bool more = source(&item);
-      lock.lock();
+      bool more = false;
+      unlocked([&] { more = source(&item); });
       more ? flow_.add(std::move(item)) : flow_.exhaust();
       work_.notify_one();
     } else if (Clock::now() >= flow_.stuck_at()) {

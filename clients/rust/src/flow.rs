@@ -161,6 +161,13 @@ impl<'a> Flow<'a> {
         })
     }
 
+    /// The caller was busy since then: that does not count as waiting for the service.
+    pub fn excuse(&mut self, since: Instant) {
+        let held = since.elapsed();
+        self.heard += held;
+        self.progress += held;
+    }
+
     /// The source has no more.
     pub fn exhaust(&mut self) {
         self.exhausted = true;
@@ -253,8 +260,12 @@ impl<'a> Flow<'a> {
         Ok(())
     }
 
-    fn finish(&mut self, result: v1::EmbedStreamResult) {
+    fn finish(&mut self, mut result: v1::EmbedStreamResult) {
         self.answered += 1;
+        if let Some(embed_stream_result::Result::Error(error)) = &mut result.result {
+            // The service counts within its message, the caller within the stream.
+            (error.index, error.field) = (result.id as u32, format!("items[{}]", result.id));
+        }
         if !self.options.ordered {
             return self.ready.push(result);
         }

@@ -3,6 +3,7 @@
 
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Method } from './client.js';
 import {
   Client,
@@ -21,6 +22,7 @@ interface StreamCase {
   count: number;
   ordered?: boolean;
   dtype?: keyof typeof protos.Dtype;
+  pause_ms?: number;
 }
 
 interface Case {
@@ -191,6 +193,7 @@ async function stream(
   for await (const { key, ...item } of running) {
     found.set(key, item);
     if (++results % 100 === 0) write({ case: name, progress: results });
+    if (results === 100) await sleep(wanted.pause_ms ?? 0);
   }
   const different = (wanted.texts ?? wanted.images ?? []).length;
   const first = Array.from({ length: Math.min(wanted.count, different) }, (_, key) => found.get(key));

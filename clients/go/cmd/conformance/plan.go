@@ -41,6 +41,7 @@ type streamCase struct {
 	Count   int
 	Ordered bool
 	Dtype   string
+	PauseMS int `json:"pause_ms"`
 }
 
 func readPlan(file string) (*plan, error) {

@@ -76,6 +76,12 @@ module Siglip
       @waiting.push(Entry.new(item, bytes, 1))
     end
 
+    # The caller was busy since then: that does not count as waiting for the service.
+    def excuse(since_s)
+      now_s = Clock.now_s
+      @progress_s = [now_s, @progress_s + now_s - since_s].min
+    end
+
     # The source has no more.
     def exhaust
       @exhausted = true
@@ -226,6 +232,7 @@ module Siglip
 
     def finish(result)
       @answered += 1
+      place(result.error, result.id) if result.error
       return @ready.push(result) unless @ordered
 
       @early[result.id] = result
@@ -233,6 +240,12 @@ module Siglip
         @ready.push(found)
         @next += 1
       end
+    end
+
+    # The service counts within its message, the caller within the stream.
+    def place(error, id)
+      error.index = id
+      error.field = "items[#{id}]"
     end
 
     def fault(message)

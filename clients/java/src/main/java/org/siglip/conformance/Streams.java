@@ -4,12 +4,14 @@ import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import java.io.IOException;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashSet;
 import java.util.Iterator;
 import java.util.List;
 import java.util.Set;
+import java.util.concurrent.locks.LockSupport;
 import java.util.function.LongFunction;
 import java.util.stream.LongStream;
 import org.siglip.client.EmbedStream;
@@ -30,11 +32,13 @@ final class Streams {
   private final Set<Long> seen = new HashSet<>();
   private final List<ItemError> errors = new ArrayList<>();
   private final JsonArray undecodable = new JsonArray();
+  private Duration pause;
   private int results;
   private int duplicates;
 
-  private Streams(String name, int kinds) {
+  private Streams(String name, Duration pause, int kinds) {
     this.name = name;
+    this.pause = pause;
     this.first = new Embedding[kinds];
   }
 
@@ -44,7 +48,9 @@ final class Streams {
     int count = about.get("count").getAsInt();
     Iterator<Item> items =
         LongStream.range(0, count).mapToObj(i -> kinds.get((int) (i % kinds.size())).apply(i)).iterator();
-    Streams found = new Streams(one.get("name").getAsString(), Math.min(count, kinds.size()));
+    Duration pause = Duration.ofMillis(about.has("pause_ms") ? about.get("pause_ms").getAsLong() : 0);
+    Streams found =
+        new Streams(one.get("name").getAsString(), pause, Math.min(count, kinds.size()));
     try (EmbedStream stream = siglip.embedStream(options(about), items)) {
       try {
         stream.forEachRemaining(found::add);
@@ -96,6 +102,8 @@ final class Streams {
       progress.addProperty("case", name);
       progress.addProperty("progress", results);
       Conformance.emit(progress);
+      LockSupport.parkNanos(pause.toNanos());
+      pause = Duration.ZERO;
     }
   }
 
