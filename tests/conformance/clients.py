@@ -110,8 +110,12 @@ def every_client() -> list[Client]:
 
 
 def packages() -> list[str]:
-    """Debian packages with which all clients can be built."""
-    return sorted({package for client in every_client() for package in client.packages})
+    """Debian packages of the clients that cannot be built yet.
+
+    Not of the others: what they need may be here from elsewhere, and conflict with Debian's.
+    """
+    wanting = [client for client in every_client() if client.missing()]
+    return sorted({package for client in wanting for package in client.packages})
 
 
 def _client(file: Path) -> Client:

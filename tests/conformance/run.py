@@ -39,7 +39,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--language", action="append", default=[], help="only this one; may be repeated")
     parser.add_argument("--case", action="append", default=[], help="only this one; may be repeated")
-    parser.add_argument("--packages", action="store_true", help="list the Debian packages of all clients")
+    parser.add_argument("--packages", action="store_true", help="list the Debian packages that clients lack")
     parser.add_argument("--page", action="store_true", help="write docs/conformance.md")
     given = parser.parse_args()
     if given.packages:

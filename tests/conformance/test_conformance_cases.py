@@ -92,3 +92,13 @@ def test_a_client_says_how_it_is_built_and_run(client: clients.Client) -> None:
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     client = clients.Client(tmp_path, "X", ("bash", "no-such-program", "/no/such/file"), (), ("true",), ())
     assert client.missing() == ["no-such-program", "/no/such/file"]
+
+
+def test_packages_of_a_client_that_can_be_built_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it needs may be here from elsewhere, and Debian's own may conflict with that."""
+    ready = clients.Client(tmp_path, "X", ("bash",), (), ("true",), ("bash-of-debian",))
+    wanting = clients.Client(tmp_path, "Y", ("bash", "no-such-program"), (), ("true",), ("y", "bash"))
+    monkeypatch.setattr(clients, "every_client", lambda: [ready, wanting])
+    assert clients.packages() == ["bash", "y"]
