@@ -46,7 +46,7 @@ export class Client {
 
   /** Vectors of encoded images (Uint8Array: JPEG, PNG, ...); as embedTexts. */
   async embedImages(images, { dtype = 'DTYPE_F32', normalize = true, timeoutMs } = {}) {
-    const request = { images, options: { dtype, normalize } };
+    const request = { images: files(images), options: { dtype, normalize } };
     return embeddings(await this.call('EmbedImages', request, { timeoutMs }));
   }
 
@@ -55,13 +55,13 @@ export class Client {
    * options: templates, activation, topK and threshold of ClassifyRequest; labelSet in place of labels.
    */
   async classify(images, labels, { timeoutMs, ...options } = {}) {
-    const request = { images, labels: unicode('labels', labels ?? []), ...options };
+    const request = { images: files(images), labels: unicode('labels', labels ?? []), ...options };
     return classification(await this.call('Classify', request, { timeoutMs }));
   }
 
   /** Logits and probabilities of every image with every text: rows of Float32Array. */
   async score(images, texts, { timeoutMs } = {}) {
-    const request = { images, texts: unicode('texts', texts) };
+    const request = { images: files(images), texts: unicode('texts', texts) };
     return scores(await this.call('Score', request, { timeoutMs }));
   }
 
@@ -148,9 +148,18 @@ function checked(timeoutMs) {
   return timeoutMs;
 }
 
-/** Throws a TypeError for half a surrogate pair: UTF-8 cannot hold it, and another text would be embedded. */
+/** Throws a TypeError for what is no text, and for half a surrogate pair: another text would be embedded. */
 function unicode(field, texts) {
-  const index = texts.findIndex((text) => !text.isWellFormed());
-  if (index >= 0) throw new TypeError(`${field}[${index}] has a lone surrogate, which UTF-8 cannot hold`);
-  return texts;
+  all(field, texts, (text) => typeof text === 'string', 'is no string');
+  return all(field, texts, (text) => text.isWellFormed(), 'has a lone surrogate, which UTF-8 cannot hold');
+}
+
+/** Throws a TypeError for what is no image; protobuf would take a string for base64. */
+const files = (images) => all('images', images, (image) => image instanceof Uint8Array, 'is no Uint8Array');
+
+function all(field, values, isRight, wrong) {
+  if (!Array.isArray(values)) throw new TypeError(`${field} must be an array`);
+  const index = values.findIndex((value) => !isRight(value));
+  if (index >= 0) throw new TypeError(`${field}[${index}] ${wrong}`);
+  return values;
 }
