@@ -114,6 +114,8 @@ impl Plan {
             dtype: v1::Dtype::from_str_name(&dtype).unwrap_or(v1::Dtype::F32),
             ordered: wanted.truth("ordered").unwrap_or(false),
             timeout: timeout(given),
+            model: wanted.text("model"),
+            normalize: wanted.truth("normalize").unwrap_or(true),
         };
         let mut items = Items::new(count.min(contents.len()));
         let (mut results, mut counts) = (0, StreamCounts::default());
