@@ -142,6 +142,8 @@ class Plan {
     siglip::StreamOptions options;
     v1::Dtype_Parse(wanted.value("dtype", "DTYPE_F32"), &options.dtype);
     options.ordered = wanted.value("ordered", false);
+    options.model = wanted.value("model", "");
+    options.normalize = wanted.value("normalize", true);
     options.timeout = timeout(given);
 
     std::uint64_t sent = 0, results = 0;

@@ -15,11 +15,11 @@ const labelSets = new Map();
 const write = (line) => console.log(JSON.stringify(line));
 const input = (name) => readFileSync(path.join(plan.inputs, name));
 
-function clientOf({ endpoint, retries }) {
-  const key = `${endpoint} ${retries}`;
+function clientOf({ endpoint, retries, stream: { model } = {} }) {
+  const key = `${endpoint} ${retries} ${model}`;
   if (!clients.has(key)) {
     const { address, tls, ca_file: caFile, token } = plan.endpoints[endpoint];
-    clients.set(key, new Client(address, { tls, caFile, token, retries }));
+    clients.set(key, new Client(address, { tls, caFile, token, model, retries }));
   }
   return clients.get(key);
 }
@@ -112,8 +112,8 @@ function* streamItems({ texts, images, count }) {
 }
 
 async function stream(test) {
-  const { texts, images, count, ordered, dtype, pause_ms: pauseMs = 0 } = test.stream;
-  const options = { ordered, dtype, timeoutMs: test.timeout_ms };
+  const { texts, images, count, ordered, dtype, normalize, pause_ms: pauseMs = 0 } = test.stream;
+  const options = { ordered, dtype, normalize, timeoutMs: test.timeout_ms };
   const running = clientOf(test).embedStream(streamItems(test.stream), options);
   const found = new Map();
   let results = 0;

@@ -98,9 +98,12 @@ class Streaming:
         results: dict[Any, StreamResult] = {}
         duplicates = 0
         dtype = _DTYPES[self._dtype()]
-        ordered, timeout_s = self._stream.get("ordered", False), self._case["timeout_ms"] / 1000
         for result in self._client.embed_stream(
-            self._items(), ordered=ordered, dtype=dtype, timeout_s=timeout_s
+            self._items(),
+            ordered=self._stream.get("ordered", False),
+            normalize=self._stream.get("normalize", True),
+            dtype=dtype,
+            timeout_s=self._case["timeout_ms"] / 1000,
         ):
             duplicates += result.key in results
             results[result.key] = result

@@ -46,7 +46,9 @@ Flow::Flow(const StreamOptions& options, int retries)
 
 v1::EmbedStreamRequest Flow::first() const {
   v1::EmbedStreamRequest request;
+  request.mutable_options()->set_model(options_.model);
   request.mutable_options()->mutable_embedding()->set_dtype(options_.dtype);
+  request.mutable_options()->mutable_embedding()->set_normalize(options_.normalize);
   return request;
 }
 

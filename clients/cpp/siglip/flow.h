@@ -22,6 +22,8 @@ struct StreamOptions {
   v1::Dtype dtype = v1::DTYPE_F32;
   bool ordered = false;            // results in the order of the items
   Milliseconds timeout{30000};     // longest time without any result
+  std::string model;               // asked for by its name; empty: the one that is served
+  bool normalize = true;           // vectors of length 1
 };
 
 struct StreamCounts {

@@ -36,7 +36,7 @@ std::optional<Milliseconds> reopen_wait(const Error& error, int failures) {
     case grpc::StatusCode::RESOURCE_EXHAUSTED:
       if (!error.pushback) return std::nullopt;
       return std::max(backoff(failures),
-                      Milliseconds(static_cast<int>(error.pushback->count() * spread(1.0, 1.25))));
+                      Milliseconds(static_cast<std::int64_t>(error.pushback->count() * spread(1.0, 1.25))));
     case grpc::StatusCode::INTERNAL:
     case grpc::StatusCode::UNKNOWN:
       // gRPC's own, when a connection breaks at the wrong moment. The service's have a reason.

@@ -42,9 +42,13 @@ func (r *runner) stream(client *siglip.Client, one testCase, timeout time.Durati
 		first: make([]siglip.Embedding, kinds),
 	}
 	options := siglip.StreamOptions{
-		Embedding: &pb.EmbeddingOptions{Dtype: pb.Dtype(pb.Dtype_value[one.Stream.Dtype])},
-		Ordered:   one.Stream.Ordered,
-		Timeout:   timeout,
+		Model: one.Stream.Model,
+		Embedding: &pb.EmbeddingOptions{
+			Dtype:     pb.Dtype(pb.Dtype_value[one.Stream.Dtype]),
+			Normalize: one.Stream.Normalize,
+		},
+		Ordered: one.Stream.Ordered,
+		Timeout: timeout,
 	}
 	stats, err := client.EmbedStream(ctx, options, source, results.add)
 	results.tell(found)

@@ -33,8 +33,9 @@ module Siglip
     attr_reader :draining, :useful
 
     # retries: how often an item that failed in passing is sent again.
-    def initialize(dtype:, ordered:, retries:, timeout_s:, counts: Counts.new)
-      @dtype = dtype
+    # options: V1::EmbedStreamOptions, sent first on each stream. ordered: kept here, not by the service.
+    def initialize(options:, ordered:, retries:, timeout_s:, counts: Counts.new)
+      @options = options
       @ordered = ordered
       @retries = retries
       @timeout_s = timeout_s
@@ -51,8 +52,7 @@ module Siglip
 
     # The first message of each stream.
     def first
-      options = V1::EmbedStreamOptions.new(embedding: V1::EmbeddingOptions.new(dtype: @dtype))
-      V1::EmbedStreamRequest.new(options: options)
+      V1::EmbedStreamRequest.new(options: @options)
     end
 
     # Whether another item may be taken from the source.

@@ -21,6 +21,7 @@ import org.siglip.client.Result;
 import org.siglip.client.Siglip;
 import org.siglip.client.StreamOptions;
 import org.siglip.v1.Dtype;
+import org.siglip.v1.EmbeddingOptions;
 import org.siglip.v1.ItemError;
 
 /** One case of EmbedStream. */
@@ -61,12 +62,16 @@ final class Streams {
   }
 
   private static StreamOptions options(JsonObject about) {
-    StreamOptions options = new StreamOptions();
+    EmbeddingOptions.Builder embedding = EmbeddingOptions.newBuilder();
     if (about.has("dtype")) {
-      options = options.withDtype(Dtype.valueOf(about.get("dtype").getAsString()));
+      embedding.setDtype(Dtype.valueOf(about.get("dtype").getAsString()));
     }
+    if (about.has("normalize")) {
+      embedding.setNormalize(about.get("normalize").getAsBoolean());
+    }
+    String model = about.has("model") ? about.get("model").getAsString() : "";
     boolean ordered = about.has("ordered") && about.get("ordered").getAsBoolean();
-    return ordered ? options.inOrder() : options;
+    return new StreamOptions(model, embedding.build(), ordered);
   }
 
   /** The different items, each made by its place. */
