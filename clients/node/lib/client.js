@@ -1,10 +1,11 @@
 // The client: one promise a call, and a stream.
 
 import { randomBytes } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import grpc from '@grpc/grpc-js';
 import { MAX_RETRIES, channelOptions, credentials } from './channel.js';
-import { SiglipError, retryWaitMs } from './errors.js';
+import { SiglipError, closed, retryWaitMs } from './errors.js';
 import { services } from './protos.js';
 import { classification, embeddings, scores } from './results.js';
 import { Stream } from './stream.js';
@@ -30,6 +31,7 @@ export class Client {
   #model;
   #timeoutMs;
   #retries;
+  #end = new AbortController();
 
   constructor(address, options = {}) {
     const { tls = false, caFile, token, model = '', timeoutMs = 30_000, retries = MAX_RETRIES } = options;
@@ -40,6 +42,7 @@ export class Client {
     this.#model = model;
     this.#timeoutMs = timeoutMs;
     this.#retries = retries;
+    setMaxListeners(0, this.#end.signal); // one for each stream
   }
 
   /** Vectors of texts: {items: [{vector, dtype, error}], model, timing}. A bad text fails that item only. */
@@ -101,6 +104,7 @@ export class Client {
     return new Stream(open, first, items, {
       retries: this.#retries,
       timeoutMs: checked(timeoutMs ?? this.#timeoutMs),
+      clientEnd: this.#end.signal,
     });
   }
 
@@ -121,12 +125,14 @@ export class Client {
     }
   }
 
-  /** Closes the connection; calls on the way end. */
+  /** Closes the connection: what is on the way is still answered, but streams end with UNAVAILABLE. */
   close() {
+    this.#end.abort();
     this.#channel.close();
   }
 
   #send(method, request, metadata, deadline) {
+    if (this.#end.signal.aborted) throw closed();
     return new Promise((resolve, reject) => {
       this.#stub(method)[method](request, metadata, { deadline }, (error, reply) =>
         error ? reject(SiglipError.from(error)) : resolve(reply),

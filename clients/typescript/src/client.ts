@@ -1,10 +1,11 @@
 // The client: one promise a call, and a stream.
 
 import { randomBytes } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client as GrpcClient, Metadata } from '@grpc/grpc-js';
 import { MAX_RETRIES, channelOptions, credentialsFor, type Access } from './channel.js';
-import { SiglipError, retryWaitMs } from './errors.js';
+import { SiglipError, closed, retryWaitMs } from './errors.js';
 import {
   ClassifyRequest,
   Dtype,
@@ -68,6 +69,7 @@ export class Client {
   readonly #model: string;
   readonly #timeoutMs: number;
   readonly #retries: number;
+  readonly #end = new AbortController();
 
   constructor(
     address: string,
@@ -78,6 +80,7 @@ export class Client {
     this.#model = model;
     this.#timeoutMs = timeoutMs;
     this.#retries = retries;
+    setMaxListeners(0, this.#end.signal); // one for each stream
   }
 
   /** Vectors of texts. A bad text fails that item only. */
@@ -143,7 +146,8 @@ export class Client {
     const open = () =>
       this.#grpc.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, this.#metadata());
     const timeoutMs = checked(options.timeoutMs ?? this.#timeoutMs);
-    return new Stream(open, first, items, { retries: this.#retries, timeoutMs });
+    const clientEnd = this.#end.signal;
+    return new Stream(open, first, items, { retries: this.#retries, timeoutMs, clientEnd });
   }
 
   /** Any call with one reply, with messages as they are in the protos. */
@@ -168,8 +172,9 @@ export class Client {
     }
   }
 
-  /** Closes the connection; calls on the way end. */
+  /** Closes the connection: what is on the way is still answered, but streams end with UNAVAILABLE. */
   close(): void {
+    this.#end.abort();
     this.#grpc.close();
   }
 
@@ -179,6 +184,7 @@ export class Client {
     metadata: Metadata,
     deadline: number,
   ): Promise<Reply> {
+    if (this.#end.signal.aborted) throw closed();
     return new Promise((resolve, reject) => {
       const options = { deadline };
       this.#grpc.makeUnaryRequest(
