@@ -136,6 +136,9 @@ func (s *stream) pause(ctx context.Context, end incoming, failures int) error {
 	if s.flow.done() {
 		return nil
 	}
+	if isClosed(s.client.connection) {
+		return status.Error(codes.Unavailable, "the client is closed")
+	}
 	wait := backoffWait(firstReopen, failures)
 	if end.err != io.EOF {
 		s.failure = end.err
