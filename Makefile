@@ -168,7 +168,7 @@ chaos: $(VENV)/.installed-dev  ## Kill, stop and drain everything under load; MI
 conformance: $(VENV)/.installed-dev  ## Every client in clients/ through the same cases; ARGS="--language go --case texts"
 	@env -u SIGLIP_MODEL $(BIN)/python -m tests.conformance.run $(ARGS)
 
-conformance-install: $(VENV)/.installed-dev  ## Install the Debian packages that the clients are built with (as root)
+conformance-install: $(VENV)/.installed-dev  ## Install the Debian packages of the clients that cannot be built yet (as root)
 	apt-get install --yes --no-install-recommends $$($(BIN)/python -m tests.conformance.run --packages)
 
 conformance-page: $(VENV)/.installed-dev  ## The same, and write docs/conformance.md

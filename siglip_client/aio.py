@@ -75,7 +75,10 @@ class AsyncClient:
         self._retries = retries
         self._parallel_calls = parallel_calls
         options = channel.options(
-            retries=retries, max_message_bytes=max_message_bytes, retry_buffer_bytes=retry_buffer_bytes
+            address,
+            retries=retries,
+            max_message_bytes=max_message_bytes,
+            retry_buffer_bytes=retry_buffer_bytes,
         )
         access = channel.Access(tls=tls, ca_file=ca_file, cert_file=cert_file, key_file=key_file, token=token)
         self._token, self._priority = token, priority

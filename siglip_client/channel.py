@@ -36,7 +36,7 @@ Option = tuple[str, str | int]
 Priority = Literal["interactive", "batch"]
 
 
-def options(*, retries: int, max_message_bytes: int, retry_buffer_bytes: int) -> list[Option]:
+def options(address: str, *, retries: int, max_message_bytes: int, retry_buffer_bytes: int) -> list[Option]:
     """Channel options. Raises ValueError for retries that gRPC would not do."""
     if not 0 <= retries <= MAX_RETRIES:
         raise ValueError(f"retries must be between 0 and {MAX_RETRIES}, not {retries}")
@@ -56,6 +56,8 @@ def options(*, retries: int, max_message_bytes: int, retry_buffer_bytes: int) ->
         ("grpc.max_reconnect_backoff_ms", 3_000),
         # Channels to one address share a connection unless told not to.
         ("grpc.use_local_subchannel_pool", 1),
+        # A proxy of the environment has no way to this machine, and would see a token in clear.
+        ("grpc.enable_http_proxy", int(not is_local(address))),
     ]
 
 
@@ -72,7 +74,7 @@ class Access:
     def credentials(self, address: str) -> grpc.ChannelCredentials | None:
         """None: in clear. Raises OSError for a file, ValueError for what cannot be used as it is."""
         if not (self.tls or self.ca_file or self.cert_file):
-            if self.token and not _is_local(address):
+            if self.token and not is_local(address):
                 raise ValueError(f"the token would travel in clear to {address}: set tls or ca_file")
             return None
         if (self.cert_file is None) != (self.key_file is None):
@@ -96,7 +98,7 @@ def _has_certificate(pem: bytes) -> bool:
     return True
 
 
-def _is_local(address: str) -> bool:
+def is_local(address: str) -> bool:
     """Whether all of it is this machine: host:port, dns:, unix:, or a list after ipv4: or ipv6:."""
     if address.startswith(("unix:", "unix-abstract:")):
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -61,6 +62,7 @@ class Stream:
 
     def _ready(self) -> list[StreamResult]:
         """None are left when it gives none."""
+        since_s = time.monotonic()
         with self._lock:
             while True:
                 if ready := self._flow.take():
@@ -70,7 +72,7 @@ class Stream:
                     raise self._error
                 if self._flow.finished:
                     return []
-                self._news.wait(self._patience.wait_s())
+                self._news.wait(self._patience.wait_s(since_s))
 
     def _close(self) -> None:
         with self._lock:

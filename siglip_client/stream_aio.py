@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -78,6 +79,7 @@ class AsyncStream:
 
     async def _ready(self) -> list[StreamResult]:
         """None are left when it gives none."""
+        since_s = time.monotonic()
         while True:
             if ready := self._flow.take():
                 self._bell.ring()
@@ -87,7 +89,7 @@ class AsyncStream:
             if self._flow.finished:
                 return []
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._patience.wait_s()):
+                async with asyncio.timeout(self._patience.wait_s(since_s)):
                     await self._bell.wait()
 
     async def _feed(self, items: Iterable[StreamItem] | AsyncIterable[StreamItem]) -> None:

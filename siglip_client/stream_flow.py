@@ -159,11 +159,11 @@ class Flow:
         self._taken += len(taken)
         return taken
 
-    def stuck_at_s(self, timeout_s: float) -> float:
-        """When `timeout_s` have passed without progress, by `time.monotonic()`."""
+    def stuck_at_s(self, timeout_s: float, since_s: float) -> float:
+        """When somebody has waited since then and `timeout_s` without progress, by `time.monotonic()`."""
         if not self._unfinished and self.opened is not None:
             return float("inf")
-        return self._progress_s + timeout_s
+        return max(self._progress_s, since_s) + timeout_s
 
     @property
     def _unfinished(self) -> int:

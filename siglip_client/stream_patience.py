@@ -30,10 +30,13 @@ class Patience:
         self.calls: dict[Link, Any] = {}
         self._last_failure: SiglipError | None = None
 
-    def wait_s(self) -> float:
-        """Until when to wait for news; gives up silent links. Raises SiglipError when nothing moves."""
+    def wait_s(self, since_s: float) -> float:
+        """How long whoever waits since then waits for news; gives up silent links.
+
+        Raises SiglipError when nothing moves. Time in the caller's hands does not count.
+        """
         now = time.monotonic()
-        stuck_s = self._flow.stuck_at_s(self._timeout_s)
+        stuck_s = self._flow.stuck_at_s(self._timeout_s, since_s)
         if now >= stuck_s:
             raise self._last_failure or DeadlineExceeded(f"no item was answered for {self._timeout_s:g} s")
         for link, call in self.calls.items():

@@ -7,6 +7,7 @@
 #include <map>
 #include <sstream>
 #include <stdexcept>
+#include <thread>
 
 #include "conformance_report.h"
 #include "siglip/client.h"
@@ -141,6 +142,8 @@ class Plan {
     siglip::StreamOptions options;
     v1::Dtype_Parse(wanted.value("dtype", "DTYPE_F32"), &options.dtype);
     options.ordered = wanted.value("ordered", false);
+    options.model = wanted.value("model", "");
+    options.normalize = wanted.value("normalize", true);
     options.timeout = timeout(given);
 
     std::uint64_t sent = 0, results = 0;
@@ -156,6 +159,7 @@ class Plan {
       if (result.has_error()) add_error(line, result.id(), result.error());
       else if (result.id() < shown) add_vector(line, result.id(), result.embedding());
       if (++results % 100 == 0) write({{"case", given["name"]}, {"progress", results}});
+      if (results == 100) std::this_thread::sleep_for(siglip::Milliseconds(wanted.value("pause_ms", 0)));
     };
     siglip::StreamCounts counts;
     report(line, client.embed_stream(source, sink, options, &counts));

@@ -38,16 +38,16 @@ type entry struct {
 	tries int
 }
 
-func (e *entry) size() int {
+func (i Item) size() int {
 	switch {
-	case e.Image != nil:
-		return len(e.Image)
-	case e.TokenIDs != nil:
-		return 4 * len(e.TokenIDs)
-	case e.Pixels != nil:
-		return len(e.Pixels)
+	case i.Image != nil:
+		return len(i.Image)
+	case i.TokenIDs != nil:
+		return 4 * len(i.TokenIDs)
+	case i.Pixels != nil:
+		return len(i.Pixels)
 	}
-	return len(e.Text)
+	return len(i.Text)
 }
 
 func (e *entry) message() *pb.EmbedStreamItem {

@@ -101,6 +101,9 @@ func (s *stream) step(ctx context.Context, l *link) (*incoming, error) {
 }
 
 func (s *stream) take(next sourced) error {
+	for unit := 0; unit < next.item.unitsAhead(); unit++ {
+		<-s.ahead
+	}
 	switch {
 	case next.err == io.EOF:
 		s.flow.exhausted = true
@@ -130,22 +133,26 @@ func (s *stream) takeMore() error {
 	return nil
 }
 
-// answer takes a message of the service. Time in the caller's hands does not count against the service.
+// answer takes a message of the service.
 func (s *stream) answer(response *pb.EmbedStreamResponse) error {
 	if err := s.flow.hear(response); err != nil {
 		return err
 	}
-	err := s.deliver()
 	s.heard = time.Now()
 	if response.GetOpened() != nil && s.flow.stats.Streams == 1 || len(response.GetResults()) > 0 {
 		s.progress, s.failure = s.heard, nil
 	}
-	return err
+	return s.deliver()
 }
 
+// deliver hands over what is ready. Time in the caller's hands does not count against the service.
 func (s *stream) deliver() error {
-	ready := s.flow.ready
+	ready, since := s.flow.ready, time.Now()
 	s.flow.ready = nil
+	defer func() {
+		held := time.Since(since)
+		s.heard, s.progress = s.heard.Add(held), s.progress.Add(held)
+	}()
 	for _, result := range ready {
 		if err := s.handle(result); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
@@ -30,7 +31,7 @@ func retrying(retries int, timeout time.Duration) grpc.UnaryClientInterceptor {
 		for sent := 0; ; sent++ {
 			var trailer metadata.MD
 			err := invoke(ctx, method, request, reply, connection, append(options[:len(options):len(options)], grpc.Trailer(&trailer))...)
-			if err == nil || sent >= retries {
+			if err == nil || sent >= retries || isClosed(connection) {
 				return err
 			}
 			wait, again := retryWait(status.Code(err), trailer, sent)
@@ -39,6 +40,11 @@ func retrying(retries int, timeout time.Duration) grpc.UnaryClientInterceptor {
 			}
 		}
 	}
+}
+
+// isClosed connections never come back.
+func isClosed(connection *grpc.ClientConn) bool {
+	return connection.GetState() == connectivity.Shutdown
 }
 
 func withDeadline(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {

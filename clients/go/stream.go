@@ -18,6 +18,8 @@ const (
 	firstReopen      = 100 * time.Millisecond
 	// How long the first message of a stream is waited for.
 	openingHeartbeat = 10 * time.Second
+	// As many of these as a message has items are taken from the source ahead of their turn.
+	aheadBytes = chunkBytes / chunkItems
 )
 
 // StreamOptions hold for a whole stream.
@@ -34,7 +36,8 @@ type StreamOptions struct {
 // Source gives the next item, and io.EOF when there is none.
 type Source func() (Item, error)
 
-// EmbedStream embeds all items of the source, which is asked only as fast as results are handled. There is
+// EmbedStream embeds all items of the source, which is asked only as fast as results are handled, and for
+// one message (64 items, 1 MiB, or an item that is larger) ahead. There is
 // exactly one result for each item, also when gateways and connections come and go meanwhile. Source and
 // handle may block, and end the stream with an error of theirs; the source is called in a goroutine, which
 // ends with its next item when the stream has ended before it.
@@ -49,6 +52,7 @@ func (c *Client) EmbedStream(ctx context.Context, options StreamOptions, source 
 		options:  options,
 		flow:     newFlow(options, c.config.Retries),
 		handle:   handle,
+		ahead:    make(chan struct{}, chunkItems),
 		items:    make(chan sourced, chunkItems),
 		progress: time.Now(),
 	}
@@ -75,6 +79,7 @@ type stream struct {
 	options  StreamOptions
 	flow     *flow
 	handle   func(Result) error
+	ahead    chan struct{} // bounds what is in items
 	items    chan sourced
 	progress time.Time
 	heard    time.Time
@@ -84,15 +89,23 @@ type stream struct {
 func (s *stream) feed(ctx context.Context, source Source) {
 	for {
 		item, err := source()
-		select {
-		case s.items <- sourced{item, err}:
-		case <-ctx.Done():
-			return
+		for unit := 0; unit < item.unitsAhead(); unit++ {
+			select {
+			case s.ahead <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
 		}
+		s.items <- sourced{item, err} // of which there are no more than units
 		if err != nil {
 			return
 		}
 	}
+}
+
+// unitsAhead is what the item takes of stream.ahead; the largest take all.
+func (i Item) unitsAhead() int {
+	return int(least(uint64(1+i.size()/aheadBytes), chunkItems))
 }
 
 // run opens one stream after the other until all is answered.
@@ -122,6 +135,9 @@ func (s *stream) run(ctx context.Context) error {
 func (s *stream) pause(ctx context.Context, end incoming, failures int) error {
 	if s.flow.done() {
 		return nil
+	}
+	if isClosed(s.client.connection) {
+		return status.Error(codes.Unavailable, "the client is closed")
 	}
 	wait := backoffWait(firstReopen, failures)
 	if end.err != io.EOF {

@@ -3,6 +3,7 @@
 
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, SiglipError, UNDECODABLE } from './lib/index.js';
 import { parseRequest } from './lib/protos.js';
 import { classification, embeddings, scores } from './lib/results.js';
@@ -14,11 +15,11 @@ const labelSets = new Map();
 const write = (line) => console.log(JSON.stringify(line));
 const input = (name) => readFileSync(path.join(plan.inputs, name));
 
-function clientOf({ endpoint, retries }) {
-  const key = `${endpoint} ${retries}`;
+function clientOf({ endpoint, retries, stream: { model } = {} }) {
+  const key = `${endpoint} ${retries} ${model}`;
   if (!clients.has(key)) {
     const { address, tls, ca_file: caFile, token } = plan.endpoints[endpoint];
-    clients.set(key, new Client(address, { tls, caFile, token, retries }));
+    clients.set(key, new Client(address, { tls, caFile, token, model, retries }));
   }
   return clients.get(key);
 }
@@ -111,14 +112,15 @@ function* streamItems({ texts, images, count }) {
 }
 
 async function stream(test) {
-  const { texts, images, count, ordered, dtype } = test.stream;
-  const options = { ordered, dtype, timeoutMs: test.timeout_ms };
+  const { texts, images, count, ordered, dtype, normalize, pause_ms: pauseMs = 0 } = test.stream;
+  const options = { ordered, dtype, normalize, timeoutMs: test.timeout_ms };
   const running = clientOf(test).embedStream(streamItems(test.stream), options);
   const found = new Map();
   let results = 0;
   for await (const item of running) {
     found.set(item.key, item);
     if (++results % 100 === 0) write({ case: test.name, progress: results });
+    if (results === 100) await sleep(pauseMs);
   }
   const keys = Array.from({ length: Math.min(count, (texts ?? images).length) }, (_, key) => key);
   const { streams, mostUnanswered, allowedUnanswered } = running.statistics;

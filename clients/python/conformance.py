@@ -29,7 +29,7 @@ _REQUESTS = {
 
 
 class Program:
-    """One connection for each endpoint and number of retries."""
+    """One connection for each endpoint, number of retries and model."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
         self._plan, self._inputs = plan, Path(plan["inputs"])
@@ -41,7 +41,8 @@ class Program:
             say({"case": case["name"], **self._report(case)})
 
     def _report(self, case: dict[str, Any]) -> dict[str, Any]:
-        client = self._client(case["endpoint"], case.get("retries", MAX_RETRIES))
+        model = case.get("stream", {}).get("model", "")
+        client = self._client(case["endpoint"], case.get("retries", MAX_RETRIES), model)
         try:
             if case["call"] == "EmbedStream":
                 return Streaming(client, case, self._inputs, say).report()
@@ -69,10 +70,11 @@ class Program:
             request.label_set = self._label_sets[case["label_set_from"]]
         return request
 
-    def _connected(self, endpoint: str, retries: int) -> Client:
+    def _connected(self, endpoint: str, retries: int, model: str) -> Client:
         how = self._plan["endpoints"][endpoint]
         return Client(
             how["address"],
+            model=model,
             retries=retries,
             tls=how.get("tls", False),
             ca_file=how.get("ca_file"),

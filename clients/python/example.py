@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from siglip_client import Client, InvalidRequest, ItemErrors, TextItem
+from siglip_client import Client, InvalidRequest, ItemErrors, SiglipError, TextItem
 
 SAMPLE = Path(__file__).resolve().parents[2] / "samples" / "red-circle.jpg"
 LABELS = ["a red circle", "a blue square", "two yellow stars"]
@@ -54,4 +54,7 @@ def stream(client: Client) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except SiglipError as error:
+        sys.exit(str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -97,14 +98,19 @@ class Streaming:
         results: dict[Any, StreamResult] = {}
         duplicates = 0
         dtype = _DTYPES[self._dtype()]
-        ordered, timeout_s = self._stream.get("ordered", False), self._case["timeout_ms"] / 1000
         for result in self._client.embed_stream(
-            self._items(), ordered=ordered, dtype=dtype, timeout_s=timeout_s
+            self._items(),
+            ordered=self._stream.get("ordered", False),
+            normalize=self._stream.get("normalize", True),
+            dtype=dtype,
+            timeout_s=self._case["timeout_ms"] / 1000,
         ):
             duplicates += result.key in results
             results[result.key] = result
             if len(results) % _PROGRESS_EVERY == 0:
                 self._say({"case": self._case["name"], "progress": len(results)})
+            if len(results) == _PROGRESS_EVERY:
+                time.sleep(self._stream.get("pause_ms", 0) / 1000)
         return results, duplicates
 
     def _dtype(self) -> int:

@@ -78,9 +78,10 @@ class Plan
     contents = wanted['texts']&.map { |text| { text: text } } || pictures(wanted['images']).map { |image| { image: image } }
     count = wanted['count']
     items = (0...count).lazy.map { |i| Siglip::V1::EmbedStreamItem.new(contents[i % contents.size]) }
-    report = StreamReport.new(given['name'], [count, contents.size].min)
+    report = StreamReport.new(given['name'], [count, contents.size].min, wanted.fetch('pause_ms', 0) / 1000.0)
     report.of(client(given), items, dtype: wanted.fetch('dtype', 'DTYPE_F32').to_sym,
-                                    ordered: wanted.fetch('ordered', false), timeout_s: timeout_s(given))
+                                    ordered: wanted.fetch('ordered', false), timeout_s: timeout_s(given),
+                                    model: wanted.fetch('model', ''), normalize: wanted.fetch('normalize', true))
   end
 end
 

@@ -105,8 +105,9 @@ end
 
 # One EmbedStream, however it ends.
 class StreamReport
-  def initialize(name, shown)
+  def initialize(name, shown, pause_s)
     @name = name
+    @pause_s = pause_s
     @items = Items.new(shown)
     @taken = 0
   end
@@ -130,5 +131,6 @@ class StreamReport
     @items.add(result.id, result)
     @taken += 1
     Report.write({ case: @name, progress: @taken }) if (@taken % 100).zero?
+    sleep(@pause_s) if @taken == 100
   end
 end

@@ -43,7 +43,11 @@ def stream(client)
 end
 
 client = Siglip::Client.new(ARGV.fetch(0, '127.0.0.1:50051'), ca_file: ARGV[1], token: ENV['SIGLIP_TOKEN'])
-embed(client)
-classify(client, File.binread(File.join(__dir__, '../../samples/red-circle.jpg')))
-be_refused(client)
-stream(client)
+begin
+  embed(client)
+  classify(client, File.binread(File.join(__dir__, '../../samples/red-circle.jpg')))
+  be_refused(client)
+  stream(client)
+rescue Siglip::CallError => e
+  abort "#{e.code}: #{e.message}"
+end

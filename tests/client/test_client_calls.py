@@ -22,6 +22,7 @@ from tests.client.stand_in import (
     sigmoid,
     unit_vector,
 )
+from tests.support.valkey import free_port
 
 TEXTS = [f"text number {i}" for i in range(11)]
 IMAGES = [f"image {i}".encode() for i in range(8)]
@@ -35,6 +36,14 @@ def test_embeddings_are_float32_whatever_travels(client: Any, dtype: str, tolera
     np.testing.assert_allclose(result.vectors, expected, rtol=0, atol=tolerance)
     assert np.asarray(result) is result.vectors and len(result) == 2
     assert result.model.fingerprint == "f00d"
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would see the token in clear."""
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    assert len(connect(token="secret", timeout_s=5, retries=0).embed_texts(["a"])) == 1
 
 
 def test_normalize_false_keeps_the_models_length(client: Any) -> None:

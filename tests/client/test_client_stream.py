@@ -276,6 +276,24 @@ def test_no_progress_for_so_long_is_raised(client: Any, service: StreamStandIn) 
         list(client.embed_stream(texts(3), timeout_s=0.3))
 
 
+def test_time_in_the_callers_hands_does_not_count(client: Any, service: StreamStandIn) -> None:
+    back = threading.Event()
+
+    def waits_for_the_caller(exchange: Exchange) -> Iterator[Response]:
+        yield exchange.open()
+        for position, item in enumerate(exchange.items()):
+            if position > 0:
+                back.wait(10)
+            yield exchange.answer(item)
+
+    service.scripts.append(waits_for_the_caller)
+    results = client.embed_stream(texts(3), timeout_s=0.5)
+    next(results)
+    time.sleep(0.6)  # busy with the first result
+    threading.Timer(0.1, back.set).start()
+    assert len(list(results)) == 2
+
+
 def test_nobody_there(connect: Connect) -> None:
     client = connect(address="127.0.0.1:1", retries=0)
     with pytest.raises(Unavailable, match="cannot connect to"):

@@ -18,6 +18,8 @@ BUILD_TIMEOUT_S = 1800
 # A program waits for a gateway that starts again, on a machine that may be busy.
 PLAN_TIMEOUT_S = 300
 _SHOWN_CHARACTERS = 2000
+# All calls are to this machine: a client that asked a proxy for one would show it its token.
+_PROXIES = dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
 
 
 Line = dict[str, Any]
@@ -75,7 +77,11 @@ class Client:
         """`hear` gets every line as it comes. Raises ClientFailed when the program does not end well."""
         with plan.with_suffix(".log").open("w+b") as log:
             process = subprocess.Popen(
-                [*self.run, str(plan)], cwd=self.folder, env=_environ(), stdout=subprocess.PIPE, stderr=log
+                [*self.run, str(plan)],
+                cwd=self.folder,
+                env=_environ() | _PROXIES,
+                stdout=subprocess.PIPE,
+                stderr=log,
             )
             clock = threading.Timer(PLAN_TIMEOUT_S, process.kill)
             clock.start()
@@ -104,8 +110,12 @@ def every_client() -> list[Client]:
 
 
 def packages() -> list[str]:
-    """Debian packages with which all clients can be built."""
-    return sorted({package for client in every_client() for package in client.packages})
+    """Debian packages of the clients that cannot be built yet.
+
+    Not of the others: what they need may be here from elsewhere, and conflict with Debian's.
+    """
+    wanting = [client for client in every_client() if client.missing()]
+    return sorted({package for client in wanting for package in client.packages})
 
 
 def _client(file: Path) -> Client:

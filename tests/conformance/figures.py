@@ -89,7 +89,7 @@ def _computed(case: Any, failed: set[int], answers: Answers) -> list[Floats | No
     if case["call"] == "EmbedStream":
         stream = case["stream"]
         kind = "texts" if "texts" in stream else "images"
-        items, normalize = stream[kind][: stream["count"]], True
+        items, normalize = stream[kind][: stream["count"]], stream.get("normalize", True)
     else:
         request = _request(case)
         kind = "images" if case["call"] == "EmbedImages" else "texts"

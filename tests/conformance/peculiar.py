@@ -1,12 +1,10 @@
-"""Servers of a few lines that do what real ones rarely do: fail on purpose, or be newer than the client.
+"""Answers that real servers rarely give: they fail on purpose, or are newer than the client.
 
-Each knows only bytes, so that it can say what this version's messages cannot.
+All are of bytes, so that they can say what this version's messages cannot.
 """
 
 import struct
-from collections.abc import Callable, Iterator
-from concurrent import futures
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -25,7 +23,7 @@ _DOMAIN = "siglip.v1"
 class Peculiar(grpc.GenericRpcHandler):
     """One server; `requests` are all that came, attempts included."""
 
-    def __init__(self, answer: Callable[["Peculiar", bytes, Any], bytes]) -> None:
+    def __init__(self, answer: Callable[["Peculiar", Any, Any], Any]) -> None:
         self._answer = answer
         self.requests: list[bytes] = []
 
@@ -131,25 +129,6 @@ def overloaded(context: Any, *, retry_ms: int, pushback: str | None = None) -> b
 
 def fail(context: Any, code: grpc.StatusCode, reason: str, message: str) -> bytes:
     return _abort(context, _status(code, message, error_details_pb2.ErrorInfo(reason=reason, domain=_DOMAIN)))
-
-
-@contextmanager
-def serving() -> Iterator[dict[str, tuple[str, Peculiar]]]:
-    """Address and server of each behaviour, by its name."""
-    with ExitStack() as stack:
-        yield {name: stack.enter_context(_served(Peculiar(answer))) for name, answer in BEHAVIOURS.items()}
-
-
-@contextmanager
-def _served(handler: Peculiar) -> Iterator[tuple[str, Peculiar]]:
-    options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)]
-    server = grpc.server(futures.ThreadPoolExecutor(2), handlers=[handler], options=options)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"127.0.0.1:{port}", handler
-    finally:
-        server.stop(None).wait()
 
 
 def _status(code: grpc.StatusCode, message: str, *details: Any) -> status_pb2.Status:

@@ -10,7 +10,7 @@ from tests.conformance import clients, page, service
 from tests.conformance.expected import Expected
 from tests.conformance.inputs import write_inputs
 from tests.conformance.planning import Case, read_cases
-from tests.conformance.table import summary, table
+from tests.conformance.table import line, summary, table
 from tests.conformance.trial import Outcome, Run
 from tests.faults.fleet import CHECKPOINT
 
@@ -22,7 +22,7 @@ def outcomes(cases: Sequence[Case], chosen: Sequence[clients.Client]) -> list[Ou
         inputs = write_inputs(folder / "inputs")
         with service.running(folder) as started:
             run = Run(cases, started, inputs, Expected(CHECKPOINT, inputs))
-            return [_told(run.through(client, folder)) for client in chosen]
+            return [_told(run, client, folder) for client in chosen]
 
 
 def chosen_clients(languages: Sequence[str]) -> list[clients.Client]:
@@ -39,7 +39,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--language", action="append", default=[], help="only this one; may be repeated")
     parser.add_argument("--case", action="append", default=[], help="only this one; may be repeated")
-    parser.add_argument("--packages", action="store_true", help="list the Debian packages of all clients")
+    parser.add_argument("--packages", action="store_true", help="list the Debian packages that clients lack")
     parser.add_argument("--page", action="store_true", help="write docs/conformance.md")
     given = parser.parse_args()
     if given.packages:
@@ -53,8 +53,11 @@ def main() -> int:
     return int(any(outcome.failed for outcome in found))
 
 
-def _told(outcome: Outcome) -> Outcome:
-    print(f"{outcome.language}: done", file=sys.stderr)
+def _told(run: Run, client: clients.Client, folder: Path) -> Outcome:
+    """Says so, as building may take minutes."""
+    print(f"{client.language}: building and running ...", file=sys.stderr)
+    outcome = run.through(client, folder)
+    print(line(outcome), file=sys.stderr)
     return outcome
 
 

@@ -30,18 +30,23 @@ def table(cases: Sequence[Case], outcomes: Sequence[Outcome]) -> str:
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    return "\n".join([*_problems(outcomes), *(_line(outcome) for outcome in outcomes)])
+    return "\n".join([*_problems(outcomes), *(line(outcome) for outcome in outcomes)])
 
 
-def _problems(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    for outcome in outcomes:
-        for name in outcome.failed:
-            for problem in outcome.problems[name]:
-                yield f"{outcome.language}: {name}: {problem}"
-
-
-def _line(outcome: Outcome) -> str:
+def line(outcome: Outcome) -> str:
+    """How it went in all."""
     if outcome.not_run:
         return f"{outcome.language}: not run: {outcome.not_run}"
     failed, count = len(outcome.failed), len(outcome.problems)
     return f"{outcome.language}: {count - failed} of {count} cases passed"
+
+
+def _problems(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Each once: what could not be built fails in all cases alike."""
+    for outcome in outcomes:
+        cases: dict[str, list[str]] = {}
+        for name in outcome.failed:
+            for problem in outcome.problems[name]:
+                cases.setdefault(problem, []).append(name)
+        for problem, (first, *more) in cases.items():
+            yield f"{outcome.language}: {first}{f' and {len(more)} more' if more else ''}: {problem}"

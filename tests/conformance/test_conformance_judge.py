@@ -193,3 +193,13 @@ def test_the_page_shows_what_users_see_without_ports() -> None:
     assert "| Go, Python | UNAVAILABLE | cannot connect to 127.0.0.1:PORT: a\\|b |" in shown
     assert "| Rust | not run: needs cargo |" in shown
     assert "| `nobody` | Nobody listens. | ok | ok | - |" in shown
+
+
+def test_what_is_wrong_in_all_cases_is_said_once() -> None:
+    broken = ["no report: broken"]
+    ran = Outcome("Go", problems={"a": broken, "b": broken, "c": ["x"], "d": []})
+    assert summary([ran]).splitlines() == [
+        "Go: a and 1 more: no report: broken",
+        "Go: c: x",
+        "Go: 1 of 4 cases passed",
+    ]

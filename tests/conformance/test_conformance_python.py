@@ -37,6 +37,12 @@ CASES = read_cases(
         "newer-details",
         "retry-exhausted-with-pushback",
         "no-retry-without-pushback",
+        "place-in-stream",
+        "stream-of-nothing",
+        "stream-refused-once",
+        "stream-refused",
+        "stream-that-falls-silent",
+        "stream-to-another-model",
         "stream-through-a-kill",
     ]
 )

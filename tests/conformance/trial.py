@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.conformance import peculiar
+from tests.conformance import peculiar_servers
 from tests.conformance.clients import Client, ClientFailed
 from tests.conformance.figures import Answers
 from tests.conformance.judge import Trial, judged
@@ -40,7 +40,7 @@ class Run:
         if missing := client.missing():
             return Outcome(client.language, not_run=f"needs {', '.join(missing)}")
         outcome, trouble = Outcome(client.language), ""
-        with peculiar.serving() as servers:
+        with peculiar_servers.serving() as servers:
             try:
                 client.build_it()
                 client.run_plan(self._plan(folder, servers), self._listener(outcome))

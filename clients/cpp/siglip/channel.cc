@@ -36,7 +36,7 @@ std::string service_config(int retries) {
   return "{" + policy + "}";
 }
 
-grpc::ChannelArguments arguments(int retries) {
+grpc::ChannelArguments arguments(const std::string& address, int retries) {
   grpc::ChannelArguments arguments;
   arguments.SetServiceConfigJSON(service_config(retries));
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, retries > 0);
@@ -52,6 +52,8 @@ grpc::ChannelArguments arguments(int retries) {
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 3000);
   // Channels to one address share a connection unless told not to.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  // A proxy of the environment has no way to this machine, and would see a token in clear.
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, !is_local(address));
   return arguments;
 }
 
@@ -69,7 +71,7 @@ std::shared_ptr<grpc::Channel> open_channel(const std::string& address, const Ac
   } else if (!access.token.empty() && !is_local(address)) {
     throw std::invalid_argument("the token would travel in clear to " + address + ": set tls or ca_file");
   }
-  return grpc::CreateCustomChannel(address, credentials, arguments(retries));
+  return grpc::CreateCustomChannel(address, credentials, arguments(address, retries));
 }
 
 }  // namespace siglip

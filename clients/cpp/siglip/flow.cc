@@ -46,7 +46,9 @@ Flow::Flow(const StreamOptions& options, int retries)
 
 v1::EmbedStreamRequest Flow::first() const {
   v1::EmbedStreamRequest request;
+  request.mutable_options()->set_model(options_.model);
   request.mutable_options()->mutable_embedding()->set_dtype(options_.dtype);
+  request.mutable_options()->mutable_embedding()->set_normalize(options_.normalize);
   return request;
 }
 
@@ -80,6 +82,11 @@ std::optional<std::string> Flow::too_large(const v1::EmbedStreamItem& item, std:
   if (item.has_image()) limit = std::min<std::uint64_t>(limit, opened_->max_image_bytes());
   if (bytes <= limit) return std::nullopt;
   return std::to_string(bytes) + " bytes given, at most " + std::to_string(limit) + " allowed";
+}
+
+void Flow::excuse(Clock::time_point since) {
+  const auto now = Clock::now();
+  progress_ = std::min(now, progress_ + (now - since));
 }
 
 void Flow::begin() {
@@ -161,6 +168,10 @@ Error Flow::read(v1::EmbedStreamResult& result) {
 
 void Flow::finish(v1::EmbedStreamResult result) {
   ++answered_;
+  if (result.has_error()) {  // the service counts within its message, the caller within the stream
+    result.mutable_error()->set_index(static_cast<std::uint32_t>(result.id()));
+    result.mutable_error()->set_field("items[" + std::to_string(result.id()) + "]");
+  }
   if (!options_.ordered) {
     ready_.push_back(std::move(result));
     return;

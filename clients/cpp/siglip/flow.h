@@ -22,6 +22,8 @@ struct StreamOptions {
   v1::Dtype dtype = v1::DTYPE_F32;
   bool ordered = false;            // results in the order of the items
   Milliseconds timeout{30000};     // longest time without any result
+  std::string model;               // asked for by its name; empty: the one that is served
+  bool normalize = true;           // vectors of length 1
 };
 
 struct StreamCounts {
@@ -46,6 +48,8 @@ class Flow {
   bool has_room() const;
   // The next item; its id becomes its place.
   void add(v1::EmbedStreamItem item);
+  // The caller was busy since then: that does not count as waiting for the service.
+  void excuse(Clock::time_point since);
   // The source has no more.
   void exhaust() { exhausted_ = true; }
 

@@ -36,7 +36,7 @@ std::optional<Milliseconds> reopen_wait(const Error& error, int failures) {
     case grpc::StatusCode::RESOURCE_EXHAUSTED:
       if (!error.pushback) return std::nullopt;
       return std::max(backoff(failures),
-                      Milliseconds(static_cast<int>(error.pushback->count() * spread(1.0, 1.25))));
+                      Milliseconds(static_cast<std::int64_t>(error.pushback->count() * spread(1.0, 1.25))));
     case grpc::StatusCode::INTERNAL:
     case grpc::StatusCode::UNKNOWN:
       // gRPC's own, when a connection breaks at the wrong moment. The service's have a reason.
@@ -104,18 +104,24 @@ Error Stream::converse(const StreamSource& source, const StreamSink& sink, Link&
 // Until the stream has ended; an error ends everything.
 Error Stream::move(const StreamSource& source, const StreamSink& sink, Link& link,
                    std::unique_lock<std::mutex>& lock) {
+  auto unlocked = [&](auto&& callers_work) {
+    const auto since = Clock::now();
+    lock.unlock();
+    callers_work();
+    lock.lock();
+    flow_.excuse(since);
+  };
   for (;;) {
     if (auto ready = flow_.take(); !ready.empty()) {
-      lock.unlock();
-      for (const auto& result : ready) sink(result);
-      lock.lock();
+      unlocked([&] {
+        for (const auto& result : ready) sink(result);
+      });
     } else if (link.ended) {
       return {};
     } else if (flow_.has_room()) {
-      lock.unlock();
       v1::EmbedStreamItem item;
-      bool more = source(&item);
-      lock.lock();
+      bool more = false;
+      unlocked([&] { more = source(&item); });
       more ? flow_.add(std::move(item)) : flow_.exhaust();
       work_.notify_one();
     } else if (Clock::now() >= flow_.stuck_at()) {

@@ -1,10 +1,11 @@
 // The client: one promise a call, and a stream.
 
 import { randomBytes } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import grpc from '@grpc/grpc-js';
 import { MAX_RETRIES, channelOptions, credentials } from './channel.js';
-import { SiglipError, retryWaitMs } from './errors.js';
+import { SiglipError, closed, retryWaitMs } from './errors.js';
 import { services } from './protos.js';
 import { classification, embeddings, scores } from './results.js';
 import { Stream } from './stream.js';
@@ -16,6 +17,7 @@ import { Stream } from './stream.js';
  * tls: encrypt; a caFile (PEM) implies it: the authority that signed the service, by default those that Node
  *     knows.
  * token: shown to the service with every call; refused in clear beyond this machine.
+ * model: asked for by its name; empty: the first one that is served.
  * timeoutMs: longest time for one call, its retries included; each call can have its own.
  * retries: at most this often (0 to 4) a call is sent again when the service is unavailable, or overloaded
  *     and says when to come back.
@@ -26,27 +28,32 @@ export class Client {
   #channel;
   #stubs;
   #token;
+  #model;
   #timeoutMs;
   #retries;
+  #end = new AbortController();
 
-  constructor(address, { tls = false, caFile, token, timeoutMs = 30_000, retries = MAX_RETRIES } = {}) {
+  constructor(address, options = {}) {
+    const { tls = false, caFile, token, model = '', timeoutMs = 30_000, retries = MAX_RETRIES } = options;
     const shown = credentials(address, { tls, caFile, token });
-    this.#channel = new grpc.Channel(address, shown, channelOptions(retries));
+    this.#channel = new grpc.Channel(address, shown, channelOptions(address, retries));
     this.#stubs = services.map((Stub) => new Stub(address, shown, { channelOverride: this.#channel }));
     this.#token = token;
+    this.#model = model;
     this.#timeoutMs = timeoutMs;
     this.#retries = retries;
+    setMaxListeners(0, this.#end.signal); // one for each stream
   }
 
   /** Vectors of texts: {items: [{vector, dtype, error}], model, timing}. A bad text fails that item only. */
   async embedTexts(texts, { dtype = 'DTYPE_F32', normalize = true, timeoutMs } = {}) {
-    const request = { texts: unicode('texts', texts), options: { dtype, normalize } };
+    const request = { model: this.#model, texts: unicode('texts', texts), options: { dtype, normalize } };
     return embeddings(await this.call('EmbedTexts', request, { timeoutMs }));
   }
 
   /** Vectors of encoded images (Uint8Array: JPEG, PNG, ...); as embedTexts. */
   async embedImages(images, { dtype = 'DTYPE_F32', normalize = true, timeoutMs } = {}) {
-    const request = { images, options: { dtype, normalize } };
+    const request = { model: this.#model, images: files(images), options: { dtype, normalize } };
     return embeddings(await this.call('EmbedImages', request, { timeoutMs }));
   }
 
@@ -55,30 +62,32 @@ export class Client {
    * options: templates, activation, topK and threshold of ClassifyRequest; labelSet in place of labels.
    */
   async classify(images, labels, { timeoutMs, ...options } = {}) {
-    const request = { images, labels: unicode('labels', labels ?? []), ...options };
+    const given = { images: files(images), labels: unicode('labels', labels ?? []) };
+    const request = { model: this.#model, ...given, ...options };
     return classification(await this.call('Classify', request, { timeoutMs }));
   }
 
   /** Logits and probabilities of every image with every text: rows of Float32Array. */
   async score(images, texts, { timeoutMs } = {}) {
-    const request = { images, texts: unicode('texts', texts) };
+    const request = { model: this.#model, images: files(images), texts: unicode('texts', texts) };
     return scores(await this.call('Score', request, { timeoutMs }));
   }
 
   /** Embeds labels once, for classify with its labelSet. */
   async createLabelSet(labels, { templates = [], timeoutMs } = {}) {
-    const request = { labels: unicode('labels', labels), templates };
+    const request = { model: this.#model, labels: unicode('labels', labels), templates };
     return this.call('CreateLabelSet', request, { timeoutMs });
   }
 
   /** The served model, its limits and its live workers. */
   getModel({ timeoutMs } = {}) {
-    return this.call('GetModel', {}, { timeoutMs });
+    return this.call('GetModel', { model: this.#model }, { timeoutMs });
   }
 
   /** The token ids of each text. */
   async tokenize(texts, { timeoutMs } = {}) {
-    return this.call('Tokenize', { texts: unicode('texts', texts) }, { timeoutMs });
+    const request = { model: this.#model, texts: unicode('texts', texts) };
+    return this.call('Tokenize', request, { timeoutMs });
   }
 
   /**
@@ -90,11 +99,12 @@ export class Client {
    * next. timeoutMs: longest wait without any result. Leaving the loop ends all that is on the way.
    */
   embedStream(items, { ordered = false, dtype = 'DTYPE_F32', normalize = true, timeoutMs } = {}) {
-    const first = { options: { ordered, embedding: { dtype, normalize } } };
+    const first = { options: { model: this.#model, ordered, embedding: { dtype, normalize } } };
     const open = () => this.#stub('EmbedStream').EmbedStream(this.#metadata(requestId()));
     return new Stream(open, first, items, {
       retries: this.#retries,
       timeoutMs: checked(timeoutMs ?? this.#timeoutMs),
+      clientEnd: this.#end.signal,
     });
   }
 
@@ -115,12 +125,14 @@ export class Client {
     }
   }
 
-  /** Closes the connection; calls on the way end. */
+  /** Closes the connection: what is on the way is still answered, but streams end with UNAVAILABLE. */
   close() {
+    this.#end.abort();
     this.#channel.close();
   }
 
   #send(method, request, metadata, deadline) {
+    if (this.#end.signal.aborted) throw closed();
     return new Promise((resolve, reject) => {
       this.#stub(method)[method](request, metadata, { deadline }, (error, reply) =>
         error ? reject(SiglipError.from(error)) : resolve(reply),
@@ -148,9 +160,18 @@ function checked(timeoutMs) {
   return timeoutMs;
 }
 
-/** Throws a TypeError for half a surrogate pair: UTF-8 cannot hold it, and another text would be embedded. */
+/** Throws a TypeError for what is no text, and for half a surrogate pair: another text would be embedded. */
 function unicode(field, texts) {
-  const index = texts.findIndex((text) => !text.isWellFormed());
-  if (index >= 0) throw new TypeError(`${field}[${index}] has a lone surrogate, which UTF-8 cannot hold`);
-  return texts;
+  all(field, texts, (text) => typeof text === 'string', 'is no string');
+  return all(field, texts, (text) => text.isWellFormed(), 'has a lone surrogate, which UTF-8 cannot hold');
+}
+
+/** Throws a TypeError for what is no image; protobuf would take a string for base64. */
+const files = (images) => all('images', images, (image) => image instanceof Uint8Array, 'is no Uint8Array');
+
+function all(field, values, isRight, wrong) {
+  if (!Array.isArray(values)) throw new TypeError(`${field} must be an array`);
+  const index = values.findIndex((value) => !isRight(value));
+  if (index >= 0) throw new TypeError(`${field}[${index}] ${wrong}`);
+  return values;
 }

@@ -33,6 +33,9 @@ export class SiglipError extends Error {
   }
 }
 
+/** Of all that is wanted of a client after its end. */
+export const closed = () => new SiglipError('UNAVAILABLE', 'the client is closed');
+
 /** 3 -> 'INVALID_ARGUMENT'. */
 export const codeName = (code) => grpc.status[code] ?? 'UNKNOWN';
 

@@ -153,7 +153,7 @@ export class Flow {
     if (result.error?.retryable && entry.tries <= this.#retries) {
       this.#waiting.push({ ...entry, tries: entry.tries + 1 });
     } else {
-      this.#finish(entry, decodeItem(result, entry.sequence));
+      this.#finish(entry, placed(decodeItem(result, entry.sequence)));
     }
   }
 
@@ -169,3 +169,9 @@ export class Flow {
     this.#early.delete(sequence);
   }
 }
+
+/** The service counts within its message, the caller within the stream. */
+const placed = ({ error, ...found }) => ({
+  ...found,
+  error: error && { ...error, field: `items[${error.index}]` },
+});

@@ -2,7 +2,7 @@
 
 import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
 import { Bell } from './bell.js';
-import { SiglipError } from './errors.js';
+import { SiglipError, closed } from './errors.js';
 import { Flow, Link } from './flow.js';
 import { prepare } from './items.js';
 import { failuresAfter, reopenWaitMs } from './patience.js';
@@ -16,6 +16,7 @@ export class Stream {
   #first;
   #flow;
   #timeoutMs;
+  #clientEnd;
   #results;
   #bell = new Bell();
   #closing = new AbortController();
@@ -23,10 +24,11 @@ export class Stream {
   #lastFailure = null;
 
   /** open: () => a new call; first: the message that begins it. */
-  constructor(open, first, items, { retries, timeoutMs }) {
+  constructor(open, first, items, { retries, timeoutMs, clientEnd }) {
     this.#open = open;
     this.#first = first;
     this.#timeoutMs = timeoutMs;
+    this.#clientEnd = clientEnd;
     this.#flow = new Flow({ ordered: first.options.ordered, retries });
     this.#results = this.#run(items);
   }
@@ -41,10 +43,14 @@ export class Stream {
   }
 
   async *#run(items) {
+    const leave = () => this.#leave();
+    if (this.#clientEnd.aborted) leave();
+    this.#clientEnd.addEventListener('abort', leave);
     for (const work of [this.#feed(items), this.#keep()]) work.catch((error) => this.#fail(error));
     try {
       for (let ready; (ready = await this.#ready()).length > 0;) yield* ready;
     } finally {
+      this.#clientEnd.removeEventListener('abort', leave);
       this.#closing.abort();
       this.#bell.ring();
     }
@@ -52,6 +58,12 @@ export class Stream {
 
   get #ended() {
     return this.#closing.signal.aborted || this.#error !== null;
+  }
+
+  /** The client is closed. */
+  #leave() {
+    this.#fail(closed());
+    this.#closing.abort();
   }
 
   #fail(error) {

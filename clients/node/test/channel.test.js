@@ -5,10 +5,10 @@ import { channelOptions, credentials, isLocal } from '../lib/channel.js';
 import { SiglipError, retryWaitMs, richDetails } from '../lib/errors.js';
 
 test('retries are those that gRPC does', () => {
-  const { methodConfig } = JSON.parse(channelOptions(3)['grpc.service_config']);
+  const { methodConfig } = JSON.parse(channelOptions('localhost:1', 3)['grpc.service_config']);
   assert.equal(methodConfig[0].retryPolicy.maxAttempts, 4);
-  assert.equal(JSON.parse(channelOptions(0)['grpc.service_config']).methodConfig, undefined);
-  assert.throws(() => channelOptions(5), /between 0 and 4, not 5/);
+  assert.equal(JSON.parse(channelOptions('localhost:1', 0)['grpc.service_config']).methodConfig, undefined);
+  assert.throws(() => channelOptions('localhost:1', 5), /between 0 and 4, not 5/);
 });
 
 test('a token travels in clear only on this machine', () => {

@@ -55,8 +55,11 @@ test('no call outlives its time', LIMIT, async () => {
   );
 });
 
-test('a text that UTF-8 cannot hold is not sent as another one', LIMIT, () =>
-  withGateway({ EmbedTexts: [answers] }, (client) =>
-    assert.rejects(client.embedTexts(['a', '\ud800']), /texts\[1\] has a lone surrogate/),
-  ),
+test('what is not what it should be is not sent as something else', LIMIT, () =>
+  withGateway({ EmbedTexts: [answers] }, async (client) => {
+    await assert.rejects(client.embedTexts(['a', '\ud800']), /texts\[1\] has a lone surrogate/);
+    await assert.rejects(client.embedTexts(['a', null]), /texts\[1\] is no string/);
+    await assert.rejects(client.embedTexts('a'), /texts must be an array/);
+    await assert.rejects(client.embedImages(['photo.jpg']), /images\[0\] is no Uint8Array/);
+  }),
 );

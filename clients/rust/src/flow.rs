@@ -29,11 +29,21 @@ pub struct StreamOptions {
     pub ordered: bool,
     /// Longest time without any result; what passes sooner is ridden out.
     pub timeout: Duration,
+    /// Asked for by its name; empty: the one that is served.
+    pub model: String,
+    /// Vectors of length 1.
+    pub normalize: bool,
 }
 
 impl Default for StreamOptions {
     fn default() -> Self {
-        Self { dtype: v1::Dtype::F32, ordered: false, timeout: crate::TIMEOUT }
+        Self {
+            dtype: v1::Dtype::F32,
+            ordered: false,
+            timeout: crate::TIMEOUT,
+            model: String::new(),
+            normalize: true,
+        }
     }
 }
 
@@ -113,8 +123,10 @@ impl<'a> Flow<'a> {
 
     /// The first message of each stream.
     pub fn first(&self) -> v1::EmbedStreamRequest {
-        let embedding = v1::EmbeddingOptions { dtype: self.options.dtype.into(), ..Default::default() };
-        let options = v1::EmbedStreamOptions { embedding: Some(embedding), ..Default::default() };
+        let StreamOptions { dtype, model, normalize, .. } = &self.options;
+        let embedding = v1::EmbeddingOptions { dtype: (*dtype).into(), normalize: Some(*normalize) };
+        let options =
+            v1::EmbedStreamOptions { model: model.clone(), embedding: Some(embedding), ..Default::default() };
         v1::EmbedStreamRequest { options: Some(options), items: vec![] }
     }
 
@@ -159,6 +171,13 @@ impl<'a> Flow<'a> {
             message: format!("{bytes} bytes given, at most {limit} allowed"),
             ..Default::default()
         })
+    }
+
+    /// The caller was busy since then: that does not count as waiting for the service.
+    pub fn excuse(&mut self, since: Instant) {
+        let held = since.elapsed();
+        self.heard += held;
+        self.progress += held;
     }
 
     /// The source has no more.
@@ -253,8 +272,12 @@ impl<'a> Flow<'a> {
         Ok(())
     }
 
-    fn finish(&mut self, result: v1::EmbedStreamResult) {
+    fn finish(&mut self, mut result: v1::EmbedStreamResult) {
         self.answered += 1;
+        if let Some(embed_stream_result::Result::Error(error)) = &mut result.result {
+            // The service counts within its message, the caller within the stream.
+            (error.index, error.field) = (result.id as u32, format!("items[{}]", result.id));
+        }
         if !self.options.ordered {
             return self.ready.push(result);
         }

@@ -85,7 +85,9 @@ where
         Err(_) => return End::Lost(None),
     };
     loop {
+        let since = Instant::now();
         flow.take().into_iter().for_each(&mut *sink);
+        flow.excuse(since);
         send(flow, &mut sender);
         tokio::select! {
             answer = answers.message() => match answer {

@@ -10,7 +10,7 @@ export const MAX_RETRIES = 4;
 const MESSAGE_BYTES = 32 * 1024 * 1024;
 
 /** Channel options. Throws a RangeError for retries that gRPC would not do. */
-export function channelOptions(retries: number): ChannelOptions {
+export function channelOptions(address: string, retries: number): ChannelOptions {
   if (!Number.isInteger(retries) || retries < 0 || retries > MAX_RETRIES) {
     throw new RangeError(`retries must be between 0 and ${MAX_RETRIES}, not ${retries}`);
   }
@@ -30,6 +30,8 @@ export function channelOptions(retries: number): ChannelOptions {
     'grpc.max_reconnect_backoff_ms': 3_000,
     // Clients of one address share a connection unless told not to.
     'grpc.use_local_subchannel_pool': 1,
+    // A proxy of the environment has no way to this machine, and would see a token in clear.
+    'grpc.enable_http_proxy': Number(!isLocal(address)),
   };
 }
 

@@ -1,15 +1,16 @@
 // The client: one promise a call, and a stream.
 
 import { randomBytes } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client as GrpcClient, Metadata } from '@grpc/grpc-js';
 import { MAX_RETRIES, channelOptions, credentialsFor, type Access } from './channel.js';
-import { SiglipError, retryWaitMs } from './errors.js';
+import { SiglipError, closed, retryWaitMs } from './errors.js';
 import {
   ClassifyRequest,
   Dtype,
   EmbeddingServiceService as embedding,
-  ModelServiceService as model,
+  ModelServiceService as models,
   ZeroShotServiceService as zeroShot,
   type CreateLabelSetResponse,
   type GetModelResponse,
@@ -19,6 +20,8 @@ import * as results from './results.js';
 import { Stream, type StreamItems } from './stream.js';
 
 export interface ClientOptions extends Access {
+  /** Asked for by its name; empty, the default: the first one that is served. */
+  model?: string | undefined;
   /** Longest time for one call, its retries included; 30,000. Each call can have its own. */
   timeoutMs?: number | undefined;
   /**
@@ -63,25 +66,32 @@ export interface Method<Request, Reply> {
 export class Client {
   readonly #grpc: GrpcClient;
   readonly #token: string | undefined;
+  readonly #model: string;
   readonly #timeoutMs: number;
   readonly #retries: number;
+  readonly #end = new AbortController();
 
-  constructor(address: string, { timeoutMs = 30_000, retries = MAX_RETRIES, ...access }: ClientOptions = {}) {
-    this.#grpc = new GrpcClient(address, credentialsFor(address, access), channelOptions(retries));
+  constructor(
+    address: string,
+    { model = '', timeoutMs = 30_000, retries = MAX_RETRIES, ...access }: ClientOptions = {},
+  ) {
+    this.#grpc = new GrpcClient(address, credentialsFor(address, access), channelOptions(address, retries));
     this.#token = access.token;
+    this.#model = model;
     this.#timeoutMs = timeoutMs;
     this.#retries = retries;
+    setMaxListeners(0, this.#end.signal); // one for each stream
   }
 
   /** Vectors of texts. A bad text fails that item only. */
   async embedTexts(texts: string[], options: EmbedOptions = {}): Promise<results.Embeddings> {
-    const request = { model: '', texts: unicode('texts', texts), options: embeddingOptions(options) };
+    const request = { model: this.#model, texts: unicode('texts', texts), options: embeddingOptions(options) };
     return results.embeddings(await this.call(embedding.embedTexts, request, options));
   }
 
   /** Vectors of encoded images (JPEG, PNG, ...). A bad image fails that item only. */
   async embedImages(images: Uint8Array[], options: EmbedOptions = {}): Promise<results.Embeddings> {
-    const request = { model: '', images, options: embeddingOptions(options) };
+    const request = { model: this.#model, images, options: embeddingOptions(options) };
     return results.embeddings(await this.call(embedding.embedImages, request, options));
   }
 
@@ -91,13 +101,14 @@ export class Client {
     labels: string[],
     { timeoutMs, ...options }: ClassifyOptions = {},
   ): Promise<results.Classification> {
-    const request = ClassifyRequest.fromPartial({ ...options, images, labels: unicode('labels', labels) });
+    const given = { images, labels: unicode('labels', labels) };
+    const request = ClassifyRequest.fromPartial({ model: this.#model, ...options, ...given });
     return results.classification(await this.call(zeroShot.classify, request, { timeoutMs }));
   }
 
   /** Logits and probabilities of every image with every text. */
   async score(images: Uint8Array[], texts: string[], options: CallOptions = {}): Promise<results.Scores> {
-    const request = { model: '', images, texts: unicode('texts', texts) };
+    const request = { model: this.#model, images, texts: unicode('texts', texts) };
     return results.scores(await this.call(zeroShot.score, request, options));
   }
 
@@ -107,18 +118,18 @@ export class Client {
     templates: string[] = [],
     options: CallOptions = {},
   ): Promise<CreateLabelSetResponse> {
-    const request = { model: '', labels: unicode('labels', labels), templates };
+    const request = { model: this.#model, labels: unicode('labels', labels), templates };
     return this.call(zeroShot.createLabelSet, request, options);
   }
 
   /** The served model, its limits and its live workers. */
   getModel(options: CallOptions = {}): Promise<GetModelResponse> {
-    return this.call(model.getModel, { model: '' }, options);
+    return this.call(models.getModel, { model: this.#model }, options);
   }
 
   /** The token ids of each text. */
   async tokenize(texts: string[], options: CallOptions = {}): Promise<TokenizeResponse> {
-    return this.call(model.tokenize, { model: '', texts: unicode('texts', texts) }, options);
+    return this.call(models.tokenize, { model: this.#model, texts: unicode('texts', texts) }, options);
   }
 
   /**
@@ -129,12 +140,14 @@ export class Client {
    * loop; leaving that ends all that is on the way.
    */
   embedStream<Key>(items: StreamItems<Key>, options: StreamOptions = {}): Stream<Key> {
-    const first = { model: '', embedding: embeddingOptions(options), ordered: options.ordered ?? false };
+    const ordered = options.ordered ?? false;
+    const first = { model: this.#model, embedding: embeddingOptions(options), ordered };
     const { path, requestSerialize, responseDeserialize } = embedding.embedStream;
     const open = () =>
       this.#grpc.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, this.#metadata());
     const timeoutMs = checked(options.timeoutMs ?? this.#timeoutMs);
-    return new Stream(open, first, items, { retries: this.#retries, timeoutMs });
+    const clientEnd = this.#end.signal;
+    return new Stream(open, first, items, { retries: this.#retries, timeoutMs, clientEnd });
   }
 
   /** Any call with one reply, with messages as they are in the protos. */
@@ -159,8 +172,9 @@ export class Client {
     }
   }
 
-  /** Closes the connection; calls on the way end. */
+  /** Closes the connection: what is on the way is still answered, but streams end with UNAVAILABLE. */
   close(): void {
+    this.#end.abort();
     this.#grpc.close();
   }
 
@@ -170,6 +184,7 @@ export class Client {
     metadata: Metadata,
     deadline: number,
   ): Promise<Reply> {
+    if (this.#end.signal.aborted) throw closed();
     return new Promise((resolve, reject) => {
       const options = { deadline };
       this.#grpc.makeUnaryRequest(

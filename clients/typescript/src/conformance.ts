@@ -3,6 +3,7 @@
 
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Method } from './client.js';
 import {
   Client,
@@ -21,6 +22,9 @@ interface StreamCase {
   count: number;
   ordered?: boolean;
   dtype?: keyof typeof protos.Dtype;
+  model?: string;
+  normalize?: boolean;
+  pause_ms?: number;
 }
 
 interface Case {
@@ -55,14 +59,15 @@ const labelSets = new Map<string, string>();
 const write = (line: Report) => console.log(JSON.stringify(line));
 const input = (name: string) => readFileSync(path.join(plan.inputs, name));
 
-function clientOf({ endpoint, retries }: Case): Client {
-  const key = `${endpoint} ${retries}`;
+function clientOf({ endpoint, retries, stream: wanted }: Case): Client {
+  const model = wanted?.model;
+  const key = `${endpoint} ${retries} ${model}`;
   const found = clients.get(key);
   if (found) return found;
   const place = plan.endpoints[endpoint];
   if (!place) throw new Error(`the plan has no endpoint ${endpoint}`);
   const { address, tls, ca_file: caFile, token } = place;
-  const made = new Client(address, { tls, caFile, token, retries });
+  const made = new Client(address, { tls, caFile, token, model, retries });
   clients.set(key, made);
   return made;
 }
@@ -185,12 +190,14 @@ async function stream(
   wanted: StreamCase,
 ): Promise<Report> {
   const dtype = wanted.dtype && protos.Dtype[wanted.dtype];
-  const running = client.embedStream(streamItems(wanted), { ordered: wanted.ordered, dtype, timeoutMs });
+  const { ordered, normalize } = wanted;
+  const running = client.embedStream(streamItems(wanted), { ordered, normalize, dtype, timeoutMs });
   const found = new Map<number, Embedded>();
   let results = 0;
   for await (const { key, ...item } of running) {
     found.set(key, item);
     if (++results % 100 === 0) write({ case: name, progress: results });
+    if (results === 100) await sleep(wanted.pause_ms ?? 0);
   }
   const different = (wanted.texts ?? wanted.images ?? []).length;
   const first = Array.from({ length: Math.min(wanted.count, different) }, (_, key) => found.get(key));

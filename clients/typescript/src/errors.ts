@@ -47,6 +47,9 @@ export class SiglipError extends Error {
 
 export interface SiglipError extends Readonly<Facts> {}
 
+/** Of all that is wanted of a client after its end. */
+export const closed = (): SiglipError => new SiglipError('UNAVAILABLE', 'the client is closed');
+
 /** 3 -> 'INVALID_ARGUMENT'. */
 export const codeName = (code: number): Code => (status[code] ?? 'UNKNOWN') as Code;
 

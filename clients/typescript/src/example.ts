@@ -60,6 +60,10 @@ try {
   await classify();
   await fail();
   await stream(1_000);
+} catch (error) {
+  if (!(error instanceof SiglipError)) throw error;
+  console.error(`${error.code}: ${error.message}`);
+  process.exitCode = 1;
 } finally {
   client.close();
 }

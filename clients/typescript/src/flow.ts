@@ -171,7 +171,7 @@ export class Flow<Key> {
       return;
     }
     this.#unfinishedBytes -= entry.size;
-    this.#finish(entry.sequence, { key: entry.key, ...decodeItem(result, entry.sequence) });
+    this.#finish(entry.sequence, { key: entry.key, ...placed(decodeItem(result, entry.sequence)) });
   }
 
   #finish(sequence: number, result: StreamResult<Key>): void {
@@ -185,4 +185,9 @@ export class Flow<Key> {
       this.#ready.push(found);
     }
   }
+}
+
+/** The service counts within its message, the caller within the stream. */
+function placed(found: Embedded): Embedded {
+  return found.error ? { ...found, error: { ...found.error, field: `items[${found.error.index}]` } } : found;
 }

@@ -3,7 +3,7 @@
 import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
 import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
 import { Bell } from './bell.js';
-import { SiglipError } from './errors.js';
+import { SiglipError, closed } from './errors.js';
 import { Flow, Link, type Statistics, type StreamResult } from './flow.js';
 import { prepare, type StreamItem } from './items.js';
 import { failuresAfter, reopenWaitMs } from './patience.js';
@@ -21,6 +21,7 @@ export class Stream<Key> implements AsyncIterable<StreamResult<Key>> {
   readonly #options: EmbedStreamOptions;
   readonly #flow: Flow<Key>;
   readonly #timeoutMs: number;
+  readonly #clientEnd: AbortSignal;
   readonly #results: AsyncGenerator<StreamResult<Key>, void>;
   readonly #bell = new Bell();
   readonly #closing = new AbortController();
@@ -32,11 +33,12 @@ export class Stream<Key> implements AsyncIterable<StreamResult<Key>> {
     open: () => Call,
     options: EmbedStreamOptions,
     items: StreamItems<Key>,
-    { retries, timeoutMs }: { retries: number; timeoutMs: number },
+    { retries, timeoutMs, clientEnd }: { retries: number; timeoutMs: number; clientEnd: AbortSignal },
   ) {
     this.#open = open;
     this.#options = options;
     this.#timeoutMs = timeoutMs;
+    this.#clientEnd = clientEnd;
     this.#flow = new Flow({ ordered: options.ordered, retries });
     this.#results = this.#run(items);
   }
@@ -51,10 +53,14 @@ export class Stream<Key> implements AsyncIterable<StreamResult<Key>> {
   }
 
   async *#run(items: StreamItems<Key>): AsyncGenerator<StreamResult<Key>, void> {
+    const leave = () => this.#leave();
+    if (this.#clientEnd.aborted) leave();
+    this.#clientEnd.addEventListener('abort', leave);
     for (const work of [this.#feed(items), this.#keep()]) work.catch((error: unknown) => this.#fail(error));
     try {
       for (let ready; (ready = await this.#ready()).length > 0;) yield* ready;
     } finally {
+      this.#clientEnd.removeEventListener('abort', leave);
       this.#closing.abort();
       this.#bell.ring();
     }
@@ -62,6 +68,12 @@ export class Stream<Key> implements AsyncIterable<StreamResult<Key>> {
 
   get #ended(): boolean {
     return this.#closing.signal.aborted || this.#error !== undefined;
+  }
+
+  /** The client is closed. */
+  #leave(): void {
+    this.#fail(closed());
+    this.#closing.abort();
   }
 
   #fail(thrown: unknown): void {

@@ -4,13 +4,14 @@ import { Metadata, status } from '@grpc/grpc-js';
 import { channelOptions, credentialsFor, isLocal } from '../src/channel.js';
 import { SiglipError, retryWaitMs, richDetails } from '../src/errors.js';
 
-const serviceConfig = (retries: number) => JSON.parse(channelOptions(retries)['grpc.service_config'] ?? '');
+const serviceConfig = (retries: number) =>
+  JSON.parse(channelOptions('localhost:1', retries)['grpc.service_config'] ?? '');
 
 test('retries are those that gRPC does', () => {
   const { methodConfig } = serviceConfig(3);
   assert.equal(methodConfig[0].retryPolicy.maxAttempts, 4);
   assert.equal(serviceConfig(0).methodConfig, undefined);
-  assert.throws(() => channelOptions(5), /between 0 and 4, not 5/);
+  assert.throws(() => channelOptions('localhost:1', 5), /between 0 and 4, not 5/);
 });
 
 test('a token travels in clear only on this machine', () => {

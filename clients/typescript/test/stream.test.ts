@@ -188,3 +188,22 @@ test('what the service would not take is an error of its item', LIMIT, () =>
     assert.deepEqual(found, { long: 'TEXT_TOO_LONG', lone: 'TEXT_NOT_UNICODE', good: 7 });
   }),
 );
+
+test('a client that is closed ends its streams, and takes no calls', LIMIT, () =>
+  withStreams([plainly], async (client) => {
+    async function* items() {
+      yield { key: 1, text: '1' };
+      await new Promise<never>(() => {});
+    }
+    const read = async () => {
+      for await (const { key } of client.embedStream(items())) {
+        assert.equal(key, 1);
+        client.close();
+      }
+    };
+    const refused = { name: 'SiglipError', code: 'UNAVAILABLE', message: 'the client is closed' };
+    await assert.rejects(read(), refused);
+    await assert.rejects(read(), refused);
+    await assert.rejects(client.getModel(), refused);
+  }),
+);

@@ -36,11 +36,14 @@ type testCase struct {
 }
 
 type streamCase struct {
-	Texts   []string
-	Images  []string
-	Count   int
-	Ordered bool
-	Dtype   string
+	Texts     []string
+	Images    []string
+	Count     int
+	Ordered   bool
+	Dtype     string
+	Normalize *bool
+	Model     string
+	PauseMS   int `json:"pause_ms"`
 }
 
 func readPlan(file string) (*plan, error) {

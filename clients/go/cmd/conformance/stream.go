@@ -18,6 +18,7 @@ type collected struct {
 	name       string
 	count      int
 	duplicates int
+	pause      time.Duration
 	seen       map[uint64]bool
 	first      []siglip.Embedding
 	errors     []*pb.ItemError
@@ -34,11 +35,20 @@ func (r *runner) stream(client *siglip.Client, one testCase, timeout time.Durati
 	if kinds > one.Stream.Count {
 		kinds = one.Stream.Count
 	}
-	results := collected{name: one.Name, seen: map[uint64]bool{}, first: make([]siglip.Embedding, kinds)}
+	results := collected{
+		name:  one.Name,
+		pause: time.Duration(one.Stream.PauseMS) * time.Millisecond,
+		seen:  map[uint64]bool{},
+		first: make([]siglip.Embedding, kinds),
+	}
 	options := siglip.StreamOptions{
-		Embedding: &pb.EmbeddingOptions{Dtype: pb.Dtype(pb.Dtype_value[one.Stream.Dtype])},
-		Ordered:   one.Stream.Ordered,
-		Timeout:   timeout,
+		Model: one.Stream.Model,
+		Embedding: &pb.EmbeddingOptions{
+			Dtype:     pb.Dtype(pb.Dtype_value[one.Stream.Dtype]),
+			Normalize: one.Stream.Normalize,
+		},
+		Ordered: one.Stream.Ordered,
+		Timeout: timeout,
 	}
 	stats, err := client.EmbedStream(ctx, options, source, results.add)
 	results.tell(found)
@@ -86,10 +96,13 @@ func (c *collected) add(result siglip.Result) error {
 	if result.Index < uint64(len(c.first)) {
 		c.first[result.Index] = result.Embedding
 	}
-	if c.count%100 == 0 {
-		return emit(report{"case": c.name, "progress": c.count})
+	if c.count%100 != 0 {
+		return nil
 	}
-	return nil
+	err := emit(report{"case": c.name, "progress": c.count})
+	time.Sleep(c.pause)
+	c.pause = 0
+	return err
 }
 
 func (c *collected) tell(found report) {

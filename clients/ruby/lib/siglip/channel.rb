@@ -21,7 +21,7 @@ module Siglip
       end
 
       credentials = credentials(address, tls || !ca_file.nil?, ca_file, token)
-      GRPC::ClientStub.setup_channel(nil, address, credentials, arguments(retries))
+      GRPC::ClientStub.setup_channel(nil, address, credentials, arguments(address, retries))
     end
 
     def credentials(address, tls, ca_file, token)
@@ -41,7 +41,7 @@ module Siglip
       raise ArgumentError, "there is no certificate in #{file}: give the PEM file of an authority"
     end
 
-    def arguments(retries)
+    def arguments(address, retries)
       {
         'grpc.service_config' => JSON.generate(service_config(retries)),
         'grpc.enable_retries' => retries.positive? ? 1 : 0,
@@ -56,7 +56,9 @@ module Siglip
         'grpc.initial_reconnect_backoff_ms' => 200,
         'grpc.max_reconnect_backoff_ms' => 3_000,
         # Channels to one address share a connection unless told not to.
-        'grpc.use_local_subchannel_pool' => 1
+        'grpc.use_local_subchannel_pool' => 1,
+        # A proxy of the environment has no way to this machine, and would see a token in clear.
+        'grpc.enable_http_proxy' => LOCAL.match?(address) ? 0 : 1
       }
     end
 

@@ -48,10 +48,14 @@ module Siglip
     #
     # items: an Enumerable of V1::EmbedStreamItem (without ids), taken as fast as results are.
     # dtype: how vectors travel. ordered: results come in the order of the items.
+    # model: asked for by its name; empty: the one that is served. normalize: vectors of length 1.
     # timeout_s: longest time without any result; what passes sooner is ridden out.
     # counts: a Flow::Counts, kept up while it runs.
-    def embed_stream(items, dtype: :DTYPE_F32, ordered: false, timeout_s: TIMEOUT_S, counts: Flow::Counts.new, &sink)
-      flow = Flow.new(dtype: dtype, ordered: ordered, retries: @retries, timeout_s: timeout_s, counts: counts)
+    def embed_stream(items, dtype: :DTYPE_F32, ordered: false, model: '', normalize: true, timeout_s: TIMEOUT_S,
+                     counts: Flow::Counts.new, &sink)
+      embedding = V1::EmbeddingOptions.new(dtype: dtype, normalize: normalize)
+      options = V1::EmbedStreamOptions.new(model: model, embedding: embedding)
+      flow = Flow.new(options: options, ordered: ordered, retries: @retries, timeout_s: timeout_s, counts: counts)
       Stream.new(@stubs.fetch(V1::EmbeddingService), @metadata, flow).run(items, &sink)
     end
 

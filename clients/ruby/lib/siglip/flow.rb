@@ -33,8 +33,9 @@ module Siglip
     attr_reader :draining, :useful
 
     # retries: how often an item that failed in passing is sent again.
-    def initialize(dtype:, ordered:, retries:, timeout_s:, counts: Counts.new)
-      @dtype = dtype
+    # options: V1::EmbedStreamOptions, sent first on each stream. ordered: kept here, not by the service.
+    def initialize(options:, ordered:, retries:, timeout_s:, counts: Counts.new)
+      @options = options
       @ordered = ordered
       @retries = retries
       @timeout_s = timeout_s
@@ -51,8 +52,7 @@ module Siglip
 
     # The first message of each stream.
     def first
-      options = V1::EmbedStreamOptions.new(embedding: V1::EmbeddingOptions.new(dtype: @dtype))
-      V1::EmbedStreamRequest.new(options: options)
+      V1::EmbedStreamRequest.new(options: @options)
     end
 
     # Whether another item may be taken from the source.
@@ -74,6 +74,12 @@ module Siglip
 
       @held_bytes += bytes
       @waiting.push(Entry.new(item, bytes, 1))
+    end
+
+    # The caller was busy since then: that does not count as waiting for the service.
+    def excuse(since_s)
+      now_s = Clock.now_s
+      @progress_s = [now_s, @progress_s + now_s - since_s].min
     end
 
     # The source has no more.
@@ -226,6 +232,7 @@ module Siglip
 
     def finish(result)
       @answered += 1
+      place(result.error, result.id) if result.error
       return @ready.push(result) unless @ordered
 
       @early[result.id] = result
@@ -233,6 +240,12 @@ module Siglip
         @ready.push(found)
         @next += 1
       end
+    end
+
+    # The service counts within its message, the caller within the stream.
+    def place(error, id)
+      error.index = id
+      error.field = "items[#{id}]"
     end
 
     def fault(message)

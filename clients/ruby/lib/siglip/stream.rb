@@ -143,11 +143,14 @@ module Siglip
       raise CallError.new("no item was answered in time#{why}", code: 'DEADLINE_EXCEEDED')
     end
 
+    # The caller's work.
     def unlocked
+      since_s = Clock.now_s
       @lock.unlock
       yield
     ensure
       @lock.lock
+      @flow.excuse(since_s)
     end
 
     def read(link)

@@ -114,6 +114,8 @@ impl Plan {
             dtype: v1::Dtype::from_str_name(&dtype).unwrap_or(v1::Dtype::F32),
             ordered: wanted.truth("ordered").unwrap_or(false),
             timeout: timeout(given),
+            model: wanted.text("model"),
+            normalize: wanted.truth("normalize").unwrap_or(true),
         };
         let mut items = Items::new(count.min(contents.len()));
         let (mut results, mut counts) = (0, StreamCounts::default());
@@ -123,6 +125,10 @@ impl Plan {
             results += 1;
             if results % 100 == 0 {
                 println!("{}", json!({"case": given["name"], "progress": results}));
+            }
+            if results == 100 {
+                // What a caller does who is busy.
+                std::thread::sleep(Duration::from_millis(given["stream"]["pause_ms"].as_u64().unwrap_or(0)));
             }
         };
         let mut line = match client.embed_stream(source, sink, options, &mut counts).await {

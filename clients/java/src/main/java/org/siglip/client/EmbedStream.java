@@ -101,9 +101,10 @@ public final class EmbedStream implements Iterator<Result>, AutoCloseable {
   }
 
   private void open() {
-    link = new Link();
+    Link next = new Link();
+    siglip.streaming().embedStream(next);
+    link = next;
     finishedBefore = flow.finished();
-    siglip.streaming().embedStream(link);
     link.send(EmbedStreamRequest.newBuilder().setOptions(options.message()).build());
   }
 

@@ -145,7 +145,6 @@ final class Flow {
     draining = false;
   }
 
-
   private void open(StreamOpened now) {
     if (limits != null) {
       String was = limits.getModel().getFingerprint();

@@ -3,6 +3,7 @@ package org.siglip.client;
 import io.grpc.ConnectivityState;
 import io.grpc.Deadline;
 import io.grpc.ManagedChannel;
+import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.stub.AbstractStub;
 import java.io.IOException;
@@ -88,6 +89,9 @@ public final class Siglip implements AutoCloseable {
 
   /** For a stream, which has no deadline. */
   EmbeddingServiceGrpc.EmbeddingServiceStub streaming() {
+    if (channel.isShutdown()) {
+      throw Status.UNAVAILABLE.withDescription("the client is closed").asRuntimeException();
+    }
     hurry();
     return EmbeddingServiceGrpc.newStub(channel);
   }

@@ -4,12 +4,14 @@ import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import java.io.IOException;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashSet;
 import java.util.Iterator;
 import java.util.List;
 import java.util.Set;
+import java.util.concurrent.locks.LockSupport;
 import java.util.function.LongFunction;
 import java.util.stream.LongStream;
 import org.siglip.client.EmbedStream;
@@ -19,6 +21,7 @@ import org.siglip.client.Result;
 import org.siglip.client.Siglip;
 import org.siglip.client.StreamOptions;
 import org.siglip.v1.Dtype;
+import org.siglip.v1.EmbeddingOptions;
 import org.siglip.v1.ItemError;
 
 /** One case of EmbedStream. */
@@ -30,11 +33,13 @@ final class Streams {
   private final Set<Long> seen = new HashSet<>();
   private final List<ItemError> errors = new ArrayList<>();
   private final JsonArray undecodable = new JsonArray();
+  private Duration pause;
   private int results;
   private int duplicates;
 
-  private Streams(String name, int kinds) {
+  private Streams(String name, Duration pause, int kinds) {
     this.name = name;
+    this.pause = pause;
     this.first = new Embedding[kinds];
   }
 
@@ -44,7 +49,9 @@ final class Streams {
     int count = about.get("count").getAsInt();
     Iterator<Item> items =
         LongStream.range(0, count).mapToObj(i -> kinds.get((int) (i % kinds.size())).apply(i)).iterator();
-    Streams found = new Streams(one.get("name").getAsString(), Math.min(count, kinds.size()));
+    Duration pause = Duration.ofMillis(about.has("pause_ms") ? about.get("pause_ms").getAsLong() : 0);
+    Streams found =
+        new Streams(one.get("name").getAsString(), pause, Math.min(count, kinds.size()));
     try (EmbedStream stream = siglip.embedStream(options(about), items)) {
       try {
         stream.forEachRemaining(found::add);
@@ -55,12 +62,16 @@ final class Streams {
   }
 
   private static StreamOptions options(JsonObject about) {
-    StreamOptions options = new StreamOptions();
+    EmbeddingOptions.Builder embedding = EmbeddingOptions.newBuilder();
     if (about.has("dtype")) {
-      options = options.withDtype(Dtype.valueOf(about.get("dtype").getAsString()));
+      embedding.setDtype(Dtype.valueOf(about.get("dtype").getAsString()));
     }
+    if (about.has("normalize")) {
+      embedding.setNormalize(about.get("normalize").getAsBoolean());
+    }
+    String model = about.has("model") ? about.get("model").getAsString() : "";
     boolean ordered = about.has("ordered") && about.get("ordered").getAsBoolean();
-    return ordered ? options.inOrder() : options;
+    return new StreamOptions(model, embedding.build(), ordered);
   }
 
   /** The different items, each made by its place. */
@@ -96,6 +107,8 @@ final class Streams {
       progress.addProperty("case", name);
       progress.addProperty("progress", results);
       Conformance.emit(progress);
+      LockSupport.parkNanos(pause.toNanos());
+      pause = Duration.ZERO;
     }
   }
 
