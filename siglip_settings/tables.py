@@ -254,7 +254,9 @@ class GatewaySettings(ModelsSettings, RedisSettings, ProcessSettings):
         512,
         unit="entries",
         minimum=1,
-        help="Entries waiting for one tower, in Redis and in this gateway; above it calls are refused.",
+        help="Entries waiting for one tower, in Redis and in this gateway; above it calls are refused. "
+        "An entry has 64 texts or 8 images at most; where a worker's batch is smaller, entries are so too "
+        "and as many more may wait.",
     )
     canary_interval_s: float = setting(
         10.0,
