@@ -77,6 +77,7 @@ class Assembly:
 
 
 async def _connect(settings: GatewaySettings, model: ServedModel) -> GatewayEnd:
+    # Bytes in flight: of one queue and its shards. Admission bounds those of all models together.
     limits = GatewayLimits(
         queue_max_entries=settings.queue_max_entries,
         max_in_flight_bytes=settings.max_in_flight_bytes,

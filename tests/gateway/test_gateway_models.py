@@ -1,5 +1,6 @@
 """Several models at one gateway: who is meant, what they share, and what they never share."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -107,6 +108,22 @@ async def test_a_stream_is_of_the_model_that_it_names(two: Served) -> None:
         replies = [reply async for reply in two.embedding.EmbedStream(iter([first]))]
         assert replies[0].opened.model.name == (name or "tiny")
         assert [result.embedding.dim for reply in replies for result in reply.results] == [dim]
+
+
+async def test_what_is_in_flight_is_bounded_for_all_together(
+    start: Start, large: Path, text_worker: FakeWorker, large_workers: dict[str, FakeWorker]
+) -> None:
+    async with start(more_models=f"large={large}", max_in_flight_bytes=600) as served:
+        text_worker.hold()
+        one = embedding_pb2.EmbedTextsRequest(texts=["a", "b"])
+        waits = asyncio.ensure_future(served.embedding.EmbedTexts(one))
+        await until(lambda: served.gateway.parts.admission.bytes)
+        error = await refused(
+            served.embedding.EmbedTexts(embedding_pb2.EmbedTextsRequest(model="large", texts=["c", "d"]))
+        )
+        assert error.code.name == "RESOURCE_EXHAUSTED" and "max_in_flight_bytes is 600" in error.message
+        text_worker.resume()
+        await waits
 
 
 async def test_one_without_workers_takes_nobody_else_along(
