@@ -12,7 +12,7 @@ import numpy.typing as npt
 from siglip_jobs import manifest, names
 from siglip_jobs.errors import OutputError
 from siglip_jobs.manifest import Manifest
-from siglip_jobs.parquet import arrow
+from siglip_jobs.parquet import arrow, damage_told
 from siglip_jobs.shards import shard_folders
 
 
@@ -80,7 +80,7 @@ def _ids(folder: Path, files: list[str]) -> tuple[list[str], list[str | None]]:
     path = folder / files[0]
     try:
         return _parquet_ids(path) if path.suffix == ".parquet" else _json_ids(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:  # Arrow's errors are of these kinds
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(
             f"cannot read {path}: {' '.join(str(error).split())}; put it back as it was written, or start "
             "again with another --out"
@@ -88,7 +88,7 @@ def _ids(folder: Path, files: list[str]) -> tuple[list[str], list[str | None]]:
 
 
 def _parquet_ids(path: Path) -> tuple[list[str], list[str | None]]:
-    with arrow().parquet.ParquetFile(path, page_checksum_verification=True) as file:
+    with damage_told(), arrow().parquet.ParquetFile(path, page_checksum_verification=True) as file:
         table = file.read(["id", "error"])
     return table["id"].to_pylist(), table["error"].to_pylist()
 
