@@ -9,7 +9,7 @@ import pytest_asyncio
 from grpc_health.v1 import health_pb2
 from siglip.v1 import embedding_pb2, model_pb2, zero_shot_pb2
 
-from broker import EmbeddedServer
+from broker import EmbeddedServer, GatewayBroker
 from gateway.served import ServedModel
 from siglip_settings import ModelSettings
 from tests.gateway.conftest import Served, Start
@@ -152,3 +152,22 @@ async def test_one_without_workers_takes_nobody_else_along(
         await until(lambda: shown(SERVING, SERVING, NOT_SERVING))
         request = embedding_pb2.EmbedTextsRequest(texts=["a"])
         assert (await served.embedding.EmbedTexts(request)).model.name == "tiny"
+
+
+async def test_their_queues_are_left_at_once(
+    start: Start, large: Path, workers: dict[str, FakeWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Redis that does not answer holds up the end of a gateway once, not once for each model."""
+    both = asyncio.Barrier(2)
+    leave = GatewayBroker.close
+
+    async def meet(broker: GatewayBroker) -> None:
+        try:
+            async with asyncio.timeout(5):
+                await both.wait()
+        finally:
+            await leave(broker)
+
+    monkeypatch.setattr(GatewayBroker, "close", meet)
+    async with start(more_models=f"large={large}"):
+        pass
