@@ -1,6 +1,7 @@
 """Several models at one gateway: who is meant, what they share, and what they never share."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -66,6 +67,15 @@ async def test_an_unknown_name_is_told_those_that_are_served(two: Served) -> Non
     error = await refused(two.embedding.EmbedTexts(embedding_pb2.EmbedTextsRequest(model="x", texts=["a"])))
     assert (error.code.name, error.reason) == ("NOT_FOUND", "MODEL_UNKNOWN")
     assert "'x'" in error.message and "'tiny', 'large'" in error.message
+
+
+async def test_the_line_of_a_call_names_its_model(two: Served, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for name in ("", "large"):
+        await two.embedding.EmbedTexts(embedding_pb2.EmbedTextsRequest(model=name, texts=["of a line"]))
+    await refused(two.embedding.EmbedTexts(embedding_pb2.EmbedTextsRequest(model="x", texts=["a"])))
+    lines = [record.message for record in caplog.records if "EmbedTexts" in record.message]
+    assert ["model=tiny" in lines[0], "model=large" in lines[1], "model=" in lines[2]] == [True, True, False]
 
 
 async def test_equal_items_are_computed_by_each_model_for_itself(
