@@ -26,7 +26,6 @@ from broker.jobs import (
     DTYPE_OF,
     ITEM_BYTES,
     JOB_CLASSES,
-    ROWS_PER_ENTRY,
     Answer,
     Dtype,
     JobClass,
@@ -265,7 +264,7 @@ class GatewayBroker:
         caller: str,
         trace_context: str,
     ) -> list[Waiting]:
-        step = self._rows_per_entry(tower)
+        step = self._held.rows_per_entry(tower)
         deadline_ms = int(self._clock.now_ms() + deadline_s * 1000)
         stream = self._keys.requests(tower, job_class)
         chunks = [rows[i : i + step] for i in range(0, len(rows), step)]
@@ -273,11 +272,6 @@ class GatewayBroker:
             self._entry(tower, stream, chunk, row_shape, deadline_ms, caller, trace_context)
             for chunk in chunks
         ]
-
-    def _rows_per_entry(self, tower: Tower) -> int:
-        """No more than the live worker with the smallest batch computes at once."""
-        batches = [each.max_batch_rows for each in self._held.workers.get(tower, ()) if each.max_batch_rows]
-        return min([ROWS_PER_ENTRY[tower], *batches])
 
     def _entry(
         self,

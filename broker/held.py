@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from siglip.broker.v1 import job_pb2
 
 from broker.errors import BrokerError
-from broker.jobs import Tower, WorkerInfo
+from broker.jobs import ROWS_PER_ENTRY, Tower, WorkerInfo
 from broker.pace import Pace
 
 
@@ -131,6 +131,11 @@ class Held:
         if workers and not self.workers.get(tower):
             self.served_since_s[tower] = time.monotonic()
         self.workers[tower] = workers
+
+    def rows_per_entry(self, tower: Tower) -> int:
+        """No more than the live worker with the smallest batch computes at once."""
+        batches = [each.max_batch_rows for each in self.workers.get(tower, ()) if each.max_batch_rows]
+        return min([ROWS_PER_ENTRY[tower], *batches])
 
     def fail(self, entries: list[Waiting], make_error: Callable[[], BrokerError]) -> None:
         """Ends the waiting for these entries; each gets an error of its own, raised in its own place."""

@@ -20,7 +20,8 @@ def fair_share(limit: int, used: int) -> int:
 class GatewayLimits:
     """The defaults suit production, tests shorten them."""
 
-    # Entries of one stream, those that wait in this gateway included; above it calls are refused.
+    # Entries of one stream, those that wait in this gateway included; above it calls are refused. Counted as
+    # entries of ROWS_PER_ENTRY rows.
     queue_max_entries: int = 512
     # Share of the server's memory limit that one stream of entries may fill.
     queue_memory_share: float = 0.6

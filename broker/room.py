@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from broker.errors import QueueFull, WouldBeLate
 from broker.held import Held, Waiting
+from broker.jobs import ROWS_PER_ENTRY, Tower
 from broker.limits import PATIENCE, GatewayLimits, fair_share
 from broker.sender import Sender
 
@@ -45,13 +46,14 @@ class Room:
 
     def _check_entries(self, entries: list[Waiting]) -> None:
         stream, asked = entries[0].stream, len(entries)
-        used, limit = self._sender.depth(stream), self._limits.queue_max_entries
+        used, most = self._sender.depth(stream), self._most_entries(entries[0].tower)
+        limit = most
         if self._held.max_memory_bytes:
             memory = int(self._limits.queue_memory_share * self._held.max_memory_bytes)
             limit = min(limit, memory // max(1, _bytes(entries) // asked))
         if used and used + asked > limit:
             message = f"the queue holds {used} entries; {asked} more pass the limit of {limit}"
-            wall = "queue_memory" if limit < self._limits.queue_max_entries else "queue_entries"
+            wall = "queue_memory" if limit < most else "queue_entries"
             raise QueueFull(message, self._retry_after_s(stream), wall)
         own, share = self._entries_of[stream, entries[0].caller], fair_share(limit, used)
         if own and own + asked > share:
@@ -59,6 +61,10 @@ class Room:
                 f"{own} entries of the queue are this caller's; {asked} more pass its fair share of {share}"
             )
             raise QueueFull(message, self._retry_after_s(stream), "fair_share")
+
+    def _most_entries(self, tower: Tower) -> int:
+        """Where a small worker makes entries smaller, as many more have the same room as whole ones."""
+        return self._limits.queue_max_entries * ROWS_PER_ENTRY[tower] // self._held.rows_per_entry(tower)
 
     def _check_bytes(self, stream: str, caller: str, asked: int) -> None:
         used, limit = self.used_bytes, self._limits.max_in_flight_bytes

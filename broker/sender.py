@@ -28,8 +28,9 @@ MAX_FLUSH_ENTRIES = 256
 # Work that may be in Redis: a worker's batch takes half a second at most, and it has one more at hand.
 WINDOW_S = 1.0
 WINDOW_WHILE_PACE_IS_UNKNOWN = 64
-# A gateway's own entries in Redis, for each worker, however slow the queue or full of others' entries.
-WINDOW_AT_LEAST = 8
+# A gateway's own entries in Redis, for each worker, however slow the queue or full of others' entries. More
+# than autoscaling asks of a worker (entriesPerReplica): what waits behind them it does not see.
+WINDOW_AT_LEAST = 12
 OUT_OF_MEMORY_RETRY_S = 1.0
 RETRY_S = 0.1
 

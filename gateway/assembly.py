@@ -1,5 +1,6 @@
 """Puts the parts of each served model together, beside what all models of a gateway share."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -40,11 +41,13 @@ class Assembly:
     metrics: Metrics
     cache: Cache[Any]
     opened: AsyncExitStack
+    _brokers: list[GatewayEnd] = field(default_factory=list, init=False)
     _decoders: dict[DecoderSettings, DecodePool] = field(default_factory=dict, init=False)
 
     async def models(self, served: Sequence[ServedModel]) -> Models:
         """Raises StartError."""
         settings = self.settings
+        self.opened.push_async_callback(self._leave_queues)
         admission = Admission(settings.max_in_flight_rows, settings.max_in_flight_bytes)
         streams = Streams.of(settings)
         return Models([await self._parts(model, admission, streams) for model in served])
@@ -52,7 +55,7 @@ class Assembly:
     async def _parts(self, model: ServedModel, admission: Admission, streams: Streams) -> Parts:
         settings, metrics = self.settings, self.metrics.of(model.name)
         broker = await _connect(settings, model)
-        self.opened.push_async_callback(broker.close)
+        self._brokers.append(broker)
         shared = await Shared.connect(settings, model)
         self.opened.push_async_callback(shared.close)
         tokens = TokenPool(model.tokenizer, model.text_length, settings.max_text_bytes)
@@ -64,6 +67,10 @@ class Assembly:
         return Parts(
             settings, model, broker, tokens, embedder, admission, label_sets, streams, metrics, canaries
         )
+
+    async def _leave_queues(self) -> None:
+        """At once: where Redis does not answer, each takes some seconds."""
+        await asyncio.gather(*(broker.close() for broker in self._brokers))
 
     def _decoder_of(self, model: ServedModel) -> DecodePool:
         """Models that take the same pictures share their decoders."""
@@ -77,6 +84,7 @@ class Assembly:
 
 
 async def _connect(settings: GatewaySettings, model: ServedModel) -> GatewayEnd:
+    # Bytes in flight: of one queue and its shards. Admission bounds those of all models together.
     limits = GatewayLimits(
         queue_max_entries=settings.queue_max_entries,
         max_in_flight_bytes=settings.max_in_flight_bytes,

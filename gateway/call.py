@@ -30,8 +30,9 @@ class Call:
     """What the methods know of a call beside its request.
 
     `deadline` and `started` are in seconds of `time.monotonic()`; `own_s` is the time after which the server
-    itself ends the call. `at` says in which stage each tower's side of it is. `tried_again`: whoever made
-    it tries again what is refused, and counts the items of what ends without an answer.
+    itself ends the call. `model` is the name of the served model, once it is known. `at` says in which
+    stage each tower's side of it is. `tried_again`: whoever made it tries again what is refused, and counts
+    the items of what ends without an answer.
     """
 
     method: str
@@ -39,6 +40,7 @@ class Call:
     deadline: float
     own_s: float = math.inf
     caller: Caller = UNKNOWN
+    model: str = ""
     job_class: JobClass = "interactive"
     started: float = field(default_factory=time.monotonic)
     items: int = 0

@@ -18,7 +18,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
     async def EmbedTexts(
         self, request: embedding_pb2.EmbedTextsRequest, call: Call
     ) -> embedding_pb2.EmbedTextsResponse:
-        parts = self._models.accept(request.model, "text")
+        parts = self._models.accept(call, request.model, "text")
         checks.embed_texts(request, parts.settings)
         call.items = len(request.texts)
         with parts.admit(request, call, texts=call.items):
@@ -32,7 +32,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
     async def EmbedImages(
         self, request: embedding_pb2.EmbedImagesRequest, call: Call
     ) -> embedding_pb2.EmbedImagesResponse:
-        parts = self._models.accept(request.model, "vision")
+        parts = self._models.accept(call, request.model, "vision")
         checks.embed_images(request, parts.settings)
         call.items = len(request.images)
         with parts.admit(request, call, images=call.items):

@@ -217,7 +217,7 @@ def _job_class(given: str | bytes) -> JobClass:
 
 
 def _log(call: Call, code: str, failure: Failure | None = None, error: Exception | None = None) -> None:
-    """One line for each call, without anything a user wrote; a traceback when the fault is ours."""
+    """One line for each call, without anything a caller wrote; a traceback when the fault is ours."""
     fields: dict[str, str | int | float] = {
         "method": call.method,
         "code": code,
@@ -226,6 +226,8 @@ def _log(call: Call, code: str, failure: Failure | None = None, error: Exception
         "items": call.items,
         "total_ms": round(call.elapsed_us() / 1000, 3),
     }
+    if call.model:
+        fields["model"] = call.model
     if call.span is not None:
         fields["trace_id"] = call.span.trace_id
     if failure:

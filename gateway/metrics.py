@@ -2,6 +2,8 @@
 
 import collections
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from itertools import product
 from typing import Any, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -83,55 +85,44 @@ class Metrics:
     """Counters and histograms, fed where calls and items end."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._calls = Counter(
-            "siglip_calls", "Calls by method and status.", ["method", "code"], registry=registry
-        )
-        self._call_s = Histogram(
-            "siglip_call_seconds", "From arrival to reply.", ["method"], buckets=SECONDS, registry=registry
-        )
-        self._stage_s = Histogram(
+        counter = partial(Counter, registry=registry)
+        seconds = partial(Histogram, buckets=SECONDS, registry=registry)
+        self._calls = counter("siglip_calls", "Calls by method and status.", ["method", "code"])
+        self._call_s = seconds("siglip_call_seconds", "From arrival to reply.", ["method"])
+        self._stage_s = seconds(
             "siglip_stage_seconds",
             "Time of a call in one stage: decode (and tokenize), queue, compute.",
             ["model", "tower", "stage"],
-            buckets=SECONDS,
-            registry=registry,
         )
-        self._items = Counter(
-            "siglip_items",
-            "Texts and images by outcome: OK or a reason.",
-            ["model", "tower", "outcome"],
-            registry=registry,
+        self._items = counter(
+            "siglip_items", "Texts and images by outcome: OK or a reason.", ["model", "tower", "outcome"]
         )
-        self._failed = Counter(
-            "siglip_failed_calls", "Calls that ended with an error, by reason.", ["reason"], registry=registry
+        self._failed = counter(
+            "siglip_failed_calls", "Calls that ended with an error, by reason.", ["reason"]
         )
-        self._walls = Counter(
-            "siglip_refused_at_wall",
-            "Calls refused as too many, by the limit that was met.",
-            ["wall"],
-            registry=registry,
+        self._walls = counter(
+            "siglip_refused_at_wall", "Calls refused as too many, by the limit that was met.", ["wall"]
         )
-        self._ended = Counter(
+        self._ended = counter(
             "siglip_ended_calls",
             "Calls that ran out of time or were cancelled, by the stage that they waited for.",
             ["how", "stage"],
-            registry=registry,
         )
-        self._cached = Counter(
+        self._cached = counter(
             "siglip_cache_items",
             "Texts and images by where they came from: hit (this gateway's memory), shared (Redis), "
             "refusal (known to be bad), joined (equal work on its way or in the call), miss (computed).",
             ["model", "tower", "result"],
-            registry=registry,
         )
+        self._show_from_the_start()
+
+    def _show_from_the_start(self) -> None:
         for wall in WALLS:
             self._walls.labels(wall)
-        for how in get_args(HowEnded):
-            for stage in STAGES:
-                self._ended.labels(how, stage)
-        for method in METHODS:
-            for code in CODES:
-                self._calls.labels(method, code)
+        for how, stage in product(get_args(HowEnded), STAGES):
+            self._ended.labels(how, stage)
+        for method, code in product(METHODS, CODES):
+            self._calls.labels(method, code)
         for reason in REASONS:
             self._failed.labels(reason)
 

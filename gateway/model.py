@@ -19,7 +19,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         self._models = models
 
     async def GetModel(self, request: model_pb2.GetModelRequest, call: Call) -> model_pb2.GetModelResponse:
-        parts = self._models.accept(request.model)
+        parts = self._models.accept(call, request.model)
         model = parts.model
         if parts.broker.outage is not None:
             raise parts.broker.outage
@@ -44,7 +44,7 @@ class ModelService(model_pb2_grpc.ModelServiceServicer):
         )
 
     async def Tokenize(self, request: model_pb2.TokenizeRequest, call: Call) -> model_pb2.TokenizeResponse:
-        parts = self._models.accept(request.model)
+        parts = self._models.accept(call, request.model)
         checks.tokenize(request, parts.settings)
         call.items = len(request.texts)
         with parts.admit(request, call, texts=call.items), call.stage("text", "decode"):

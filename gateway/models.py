@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from gateway.call import Call
 from gateway.errors import UnknownModel
 from gateway.parts import Parts
 from siglip_settings import Tower
@@ -23,13 +24,14 @@ class Models:
         """As clients ask for them."""
         return list(self._by_name)
 
-    def accept(self, name: str, *towers: Tower) -> Parts:
-        """Those of the model that is meant.
+    def accept(self, call: Call, name: str, *towers: Tower) -> Parts:
+        """Those of the model that is meant, which the call is told.
 
         Raises UnknownModel, or TowerNotServed for a tower that this deployment leaves out.
         """
         parts = self._by_name.get(name) if name else self.first
         if parts is None:
             raise UnknownModel(name, self.names)
+        call.model = parts.model.name
         parts.require(*towers)
         return parts

@@ -76,7 +76,7 @@ class Stream:
         if request is None or not request.HasField("options"):
             raise _invalid("options", "FIELD_EMPTY", "the first message of a stream must have them")
         options = request.options
-        self._serve(self._models.accept(options.model))
+        self._serve(self._models.accept(self._call, options.model))
         checks.embed_stream(options)
         self._options, self._outbox = options.embedding, Outbox(options.ordered)
         return request

@@ -30,7 +30,7 @@ class ZeroShotService(zero_shot_pb2_grpc.ZeroShotServiceServicer):
     async def Classify(
         self, request: zero_shot_pb2.ClassifyRequest, call: Call
     ) -> zero_shot_pb2.ClassifyResponse:
-        parts = self._accepted(request)
+        parts = self._accepted(request, call)
         prompts = _checked(request, parts)
         call.items = len(request.images)
         with parts.admit(request, call, texts=prompts, images=call.items):
@@ -51,7 +51,7 @@ class ZeroShotService(zero_shot_pb2_grpc.ZeroShotServiceServicer):
     async def CreateLabelSet(
         self, request: zero_shot_pb2.CreateLabelSetRequest, call: Call
     ) -> zero_shot_pb2.CreateLabelSetResponse:
-        parts = self._models.accept(request.model, "text")
+        parts = self._models.accept(call, request.model, "text")
         templates = _templates(request)
         checks.create_label_set(request, templates, parts.settings)
         call.items = len(request.labels)
@@ -66,7 +66,7 @@ class ZeroShotService(zero_shot_pb2_grpc.ZeroShotServiceServicer):
         )
 
     async def Score(self, request: zero_shot_pb2.ScoreRequest, call: Call) -> zero_shot_pb2.ScoreResponse:
-        parts = self._models.accept(request.model, "text", "vision")
+        parts = self._models.accept(call, request.model, "text", "vision")
         model = parts.model
         checks.score(request, parts.settings)
         call.items = len(request.images) + len(request.texts)
@@ -85,10 +85,10 @@ class ZeroShotService(zero_shot_pb2_grpc.ZeroShotServiceServicer):
             timing=timing.of(call, images, texts, score_us=microseconds_since(start)),
         )
 
-    def _accepted(self, request: zero_shot_pb2.ClassifyRequest) -> Parts:
+    def _accepted(self, request: zero_shot_pb2.ClassifyRequest, call: Call) -> Parts:
         if request.label_set:
-            return self._models.accept(request.model, "vision")
-        return self._models.accept(request.model, "text", "vision")
+            return self._models.accept(call, request.model, "vision")
+        return self._models.accept(call, request.model, "text", "vision")
 
 
 def _checked(request: zero_shot_pb2.ClassifyRequest, parts: Parts) -> int:

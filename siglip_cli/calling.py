@@ -43,6 +43,8 @@ def open_client(settings: ClientSettings, **options: Any) -> "Client":
 
     if not settings.address.isprintable():  # gRPC would raise, or try to reach it
         raise CommandError(f"--address is {settings.address!r}, which no address can be")
+    if not (settings.served_model or "").isprintable():
+        raise CommandError(f"--served-model is {settings.served_model!r}, which no model can be named")
     try:
         return Client(
             settings.address,

@@ -26,6 +26,7 @@ def conclude(pending: Pending, output: Output, *, before: int, seconds: float, f
         vanished=vanished,
         vanished_ids=_first_vanished(pending, output) if vanished else [],
         done_now=found.rows - before,
+        unverified_parts=output.unverified_parts,
         seconds=round(seconds, 3),
         finished=finished,
     )

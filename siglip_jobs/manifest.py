@@ -25,7 +25,7 @@ class PartEntry:
     check: str = ""
     """Of standard input: a digest of all of it up to `end`."""
     sha256: dict[str, str] = field(default_factory=dict)
-    """Of each file, in hexadecimal."""
+    """Of each file, in hexadecimal; empty in a folder of a version that had no checksums."""
 
 
 @dataclass
@@ -108,7 +108,8 @@ def _check_part(part: PartEntry) -> None:
     for name, size in _of_kind("list of files", part.files, dict).items():
         if Path(name).name != name or not isinstance(size, int):
             raise ValueError(f"it names the file {name!r:.60} with {size!r:.60} bytes")
-    _of_kind("list of checksums", part.sha256, dict)
+    if _of_kind("list of checksums", part.sha256, dict) and part.sha256.keys() != part.files.keys():
+        raise ValueError(f"it has checksums of {sorted(part.sha256)!s:.60} for {sorted(part.files)!s:.60}")
     for name in ("rows", "failed", "end"):
         _of_kind(f"number of {name}", getattr(part, name), int)
 

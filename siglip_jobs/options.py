@@ -49,9 +49,11 @@ class Summary:
     vanished_ids: list[str]
     """The first ones."""
     done_now: int
+    unverified_parts: int
+    """Written by a version without checksums: `verify` could not compare them."""
     seconds: float
     finished: bool
 
     @property
     def all_right(self) -> bool:
-        return self.finished and not self.failed and not self.duplicates
+        return self.finished and not (self.failed or self.duplicates or self.unverified_parts)

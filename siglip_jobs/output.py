@@ -34,6 +34,8 @@ class Output:
             raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from None
         self._lock = Lock(folder)
         self.manifest: Manifest | None = None
+        self.unverified_parts = 0
+        """Those that were to be compared with their checksums and have none."""
 
     def begin(self, now: Manifest, verify: bool = False) -> Manifest:
         """The manifest to go on with: `now`, or that of the job that is there. Raises OutputError.
@@ -100,6 +102,7 @@ class Output:
                 raise OutputError(f"{path} is no part of the job in {self.folder}: move it elsewhere")
 
     def _verify(self, found: Manifest) -> None:
+        self.unverified_parts = sum(not part.sha256 for part in found.parts)
         for name, sha256 in (item for part in found.parts for item in part.sha256.items()):
             if atomic.digest(self.folder / name) != sha256:
                 raise _damaged(self.folder / name, "is not as it was written (its SHA-256 differs)")

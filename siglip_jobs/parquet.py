@@ -35,14 +35,12 @@ class Parquet:
             return int(file.metadata.num_rows)
 
     def values(self, path: str, columns: list[str]) -> Iterator[dict[str, Any]]:
-        try:
-            # Page by page, not all of a group, which may be the whole file. (Writers put up to a thousand
-            # rows into a page, which has to be held.)
-            with self._arrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER_BYTES) as file:
-                for group in range(file.num_row_groups):
-                    yield from _rows(file, group, columns)
-        except self._arrow.ArrowException as error:
-            raise ValueError(str(error)) from None
+        # Page by page, not all of a group, which may be the whole file. (Writers put up to a thousand
+        # rows into a page, which has to be held.)
+        options = {"pre_buffer": False, "buffer_size": BUFFER_BYTES}
+        with damage_told(), self._arrow.parquet.ParquetFile(path, **options) as file:
+            for group in range(file.num_row_groups):
+                yield from _rows(file, group, columns)
 
     def _schema(self, path: str) -> Any:
         with self._opened(path) as file:
@@ -51,11 +49,10 @@ class Parquet:
     @contextmanager
     def _opened(self, path: str) -> Iterator[Any]:
         try:
-            file = self._arrow.parquet.ParquetFile(path)
-        except (self._arrow.ArrowException, OSError) as error:
+            with damage_told(), self._arrow.parquet.ParquetFile(path) as file:
+                yield file
+        except (ValueError, OSError) as error:
             raise JobError(f"{path} is no Parquet file: {' '.join(str(error).split())}") from None
-        with file:
-            yield file
 
 
 def _rows(file: Any, group: int, columns: list[str]) -> Iterator[dict[str, Any]]:
@@ -64,6 +61,15 @@ def _rows(file: Any, group: int, columns: list[str]) -> Iterator[dict[str, Any]]
     rows = max(1, min(ROWS_AT_ONCE, fitting))
     for batch in file.iter_batches(rows, row_groups=[group], columns=columns):
         yield from batch.to_pylist()
+
+
+@contextmanager
+def damage_told() -> Iterator[None]:
+    """What Arrow finds wrong with a file becomes ValueError; only some of its errors are of that kind."""
+    try:
+        yield
+    except arrow().ArrowException as error:
+        raise ValueError(str(error)) from None
 
 
 def arrow() -> Any:

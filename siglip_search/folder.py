@@ -153,5 +153,6 @@ def unit(vectors: npt.NDArray[np.floating[Any]]) -> Unit:
     wide = vectors.astype(np.float32)  # a copy: the file's numbers stay
     length = np.sqrt(np.einsum("nd,nd->n", wide, wide))
     length[~np.isfinite(length) | (length == 0)] = np.nan
-    wide /= length[:, None]
+    with np.errstate(invalid="ignore"):  # damaged numbers are no news where NaN is the answer
+        wide /= length[:, None]
     return wide

@@ -61,9 +61,10 @@ class ParquetPart:
                     name, memory_map=True, page_checksum_verification=True
                 ),
             )
-        except (OSError, pyarrow.ArrowException) as error:
+            schema = self._file.schema_arrow
+        except (OSError, ValueError, pyarrow.ArrowException) as error:  # ValueError: a name that is no UTF-8
             raise SearchError(f"cannot read {path}: {_first_line(error)}") from None
-        self._check(self._file.schema_arrow)
+        self._check(schema)
         self.rows: int = self._file.metadata.num_rows
 
     def blocks(self, rows: int) -> Iterator[Floats]:
@@ -78,14 +79,20 @@ class ParquetPart:
             end = start + self._file.metadata.row_group(group).num_rows
             if wanted := [row for row in rows if start <= row < end]:
                 batches = self._batches("id", end - start, [group])
-                names = [name for batch in batches for name in batch.column(0).to_pylist()]
+                names = [name for batch in batches for name in self._names(batch.column(0))]
                 found |= {row: names[row - start] for row in wanted}
             start = end
         return [found[row] for row in rows]
 
     def id_blocks(self, rows: int) -> Iterator[list[str]]:
         for batch in self._batches("id", rows):
-            yield batch.column(0).to_pylist()
+            yield self._names(batch.column(0))
+
+    def _names(self, column: Any) -> list[str]:
+        try:
+            return column.to_pylist()  # type: ignore[no-any-return]
+        except ValueError as error:
+            raise SearchError(f"cannot read {self.path}: {_first_line(error)}") from None
 
     def _batches(self, column: str, rows: int, groups: list[int] | None = None) -> Iterator[Any]:
         import pyarrow
@@ -128,7 +135,7 @@ class NpyPart:
         self._ids = path.with_suffix(".ids.jsonl")
         try:
             self._matrix: Floats = _read(path, partial(np.load, mmap_mode="r", allow_pickle=False))
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # numpy reads the header as Python: anything can be wrong
             raise SearchError(f"cannot read {path}: {_first_line(error)}") from None
         if self._matrix.ndim != 2 or self._matrix.dtype.kind != "f":
             raise SearchError(

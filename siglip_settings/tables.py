@@ -31,6 +31,13 @@ class ModelSettings(DownloadSettings):
         None, help="Name that clients ask for. Default: the folder's base name, or the hub id."
     )
 
+    def __post_init__(self) -> None:
+        """Raises SettingsError."""
+        if not self.served_name.isprintable():  # it goes into replies, keys, logs and metrics
+            raise SettingsError(
+                f"a model is named {self.served_name!r}, which cannot be printed; give another --model-name"
+            )
+
     @property
     def served_name(self) -> str:
         """The name in requests, replies and queue keys: gateway and workers must agree on it."""
@@ -254,7 +261,9 @@ class GatewaySettings(ModelsSettings, RedisSettings, ProcessSettings):
         512,
         unit="entries",
         minimum=1,
-        help="Entries waiting for one tower, in Redis and in this gateway; above it calls are refused.",
+        help="Entries waiting for one tower, in Redis and in this gateway; above it calls are refused. "
+        "An entry has 64 texts or 8 images at most; where a worker's batch is smaller, entries are so too "
+        "and as many more may wait.",
     )
     canary_interval_s: float = setting(
         10.0,

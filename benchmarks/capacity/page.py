@@ -29,8 +29,7 @@ def _row(found: Need) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _page(costs: Costs) -> str:
-    rows = "\n".join(_row(need(costs, rate)) for rate in RATES)
+def _table(costs: Costs) -> str:
     heads = [
         "images/s",
         "gateway cores",
@@ -40,6 +39,11 @@ def _page(costs: Costs) -> str:
         "queue Gbit/s",
         *(f"workers of {each:,}/s" for each in WORKER_RATES),
     ]
+    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    return "\n".join([*lines, *(_row(need(costs, rate)) for rate in RATES)])
+
+
+def _page(costs: Costs) -> str:
     first = need(costs, 1_000)
     return f"""# How much of each
 
@@ -57,9 +61,7 @@ most of it, and grows with the pixels of a file.
 | its decoding processes | {costs.decoding_us:,.0f} µs |
 | the queue's server, {PIXEL_BYTES:,} bytes in and out | {costs.queue_us:,.0f} µs |
 
-| {" | ".join(heads)} |
-|{" --- |" * len(heads)}
-{rows}
+{_table(costs)}
 
 ## The arithmetic
 

@@ -138,6 +138,8 @@ def embed(
 
 def _tell(summary: "Summary", out: Path, display: JobDisplay) -> int:
     place = one_line(str(out))
+    if summary.unverified_parts:
+        display.say(f"{summary.unverified_parts:,} parts in {place} were not verified: no checksums")
     if not summary.finished:
         display.say(f"stopped with {summary.rows:,} rows in {place}; the same command continues")
         return exit_codes.INTERRUPTED
@@ -145,7 +147,7 @@ def _tell(summary: "Summary", out: Path, display: JobDisplay) -> int:
         first = ", ".join(map(one_line, summary.vanished_ids))
         display.say(f"{summary.vanished:,} rows are of files that are not there any more; kept: {first} ...")
     click.echo(told(summary, place))
-    if not summary.all_right:
+    if summary.failed or summary.duplicates:
         display.say(f"what failed is listed in {place}/errors.jsonl")
     return exit_codes.OK if summary.all_right else exit_codes.SOME_FAILED
 

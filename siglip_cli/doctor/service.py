@@ -4,7 +4,7 @@ import secrets
 import struct
 import time
 import zlib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from siglip_cli.calling import open_client
@@ -38,7 +38,7 @@ def _check_gateway(client: "Client", settings: ClientSettings, local: Mapping[st
     """Each of its models; only the one of --served-model where that is given."""
     from siglip_client import SiglipError
 
-    towers, found = BOTH, set[str]()
+    towers, found, served = BOTH, dict[str, str](), set[str]()
     names = [client.model]
     for name in names:  # grows as the first answer names the others
         client.model = name
@@ -49,14 +49,22 @@ def _check_gateway(client: "Client", settings: ClientSettings, local: Mapping[st
             return BOTH
         if not name:
             names += [other for other in model.served_models if other != model.name]
-        found.add(model.fingerprint)
+        found[model.name] = model.fingerprint
+        served |= {*model.served_models}
         yield Finding("ok", "gateway", f"{settings.address} serves {model.name!r}, {model.fingerprint}")
         towers = yield from _check_towers(client, model)
-    for fingerprint in filter(None, local.values()):
-        if fingerprint not in found:
-            text = f"the gateway's files differ from the local ones ({fingerprint})"
-            yield Finding("warning", "gateway", text, "compare --model here and there")
+    yield from _compare(local, found, all_asked=served <= found.keys())
     return towers
+
+
+def _compare(local: Mapping[str, str], found: Mapping[str, str], all_asked: bool) -> Iterator[Finding]:
+    """Fingerprints by name, here and at the gateway; of models that were not asked for nothing is known."""
+    for name, fingerprint in local.items():
+        known = name in found or all_asked
+        same = found[name] == fingerprint if name in found else fingerprint in found.values()
+        if fingerprint and known and not same:
+            text = f"the gateway's files differ from the local ones of {name!r} ({fingerprint})"
+            yield Finding("warning", "gateway", text, "compare --model here and there")
 
 
 def _check_towers(client: "Client", model: "ModelDescription") -> Findings:

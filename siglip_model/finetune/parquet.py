@@ -49,7 +49,7 @@ def _pairs(
                     number += 1
                     name = f"{path.name}:{number}"
                     yield from _pair(name, row[image_column], row[text_column], path, pictures, store, bad)
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, ValueError) as error:  # ValueError: text that is no UTF-8
         raise TrainingError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
 
 

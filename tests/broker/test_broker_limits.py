@@ -1,6 +1,7 @@
 """What is refused, what expires, what is withdrawn."""
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -168,6 +169,24 @@ async def test_a_full_queue_is_refused_at_once(embedded: EmbeddedServer, tag: st
     with QueueWorker(embedded.url, tag):
         await asyncio.gather(*calls)
         await embed(gateway)
+
+
+async def test_a_worker_of_small_batches_leaves_the_queue_its_room(
+    embedded: EmbeddedServer, tag: str, connect: Connect
+) -> None:
+    """Its entries are a fourth of whole ones, and four times as many may wait."""
+    gateway = await connect(embedded, queue_max_entries=5)
+    goes_on = threading.Event()
+    with QueueWorker(embedded.url, tag, max_batch_rows=16, on_jobs=lambda jobs: goes_on.wait(30)):
+        await until(lambda: gateway.live_workers()["text"])
+        calls = [embed(gateway, rows=64, caller=n) for n in range(5)]
+        try:
+            await asyncio.sleep(0)
+            with pytest.raises(QueueFull, match="holds 20 entries; 4 more pass the limit of 20"):
+                await embed(gateway, rows=64)
+        finally:
+            goes_on.set()
+        await asyncio.gather(*calls)
 
 
 async def test_a_burst_within_one_turn_of_the_loop_is_bounded_too(

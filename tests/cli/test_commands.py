@@ -139,10 +139,13 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
     assert done.stdout == ""
 
 
-def test_an_address_that_is_no_text() -> None:
-    done = siglip("info", "--address", "\udcff")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "siglip: --address is '\\udcff', which no address can be\n"
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("--address", "which no address can be"), ("--served-model", "which no model can be named")],
+)
+def test_a_place_that_is_no_text(option: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["info", option, "\udcff"]) == 2
+    assert capsys.readouterr().err == f"siglip: {option} is '\\udcff', {said}\n"
 
 
 def test_no_service(photos: Path) -> None:

@@ -48,3 +48,11 @@ def test_two_models_of_one_service(model: Path, tmp_path: Path, capsys: pytest.C
         assert run(["doctor", "--address", address, *local]) == 0
         text = capsys.readouterr().out
         assert "serves 'other'" in text and "text canary of other" in text
+        assert "differ" not in text
+        assert run(["doctor", "--address", address, "--served-model", "other", *local]) == 0
+        text = capsys.readouterr().out
+        assert "serves 'other'" in text and "serves 'tiny'" not in text and "differ" not in text
+        swapped = ["--model", str(other), "--model-name", "tiny", "--more-models", f"other={model}"]
+        assert run(["doctor", "--address", address, *swapped]) == 0
+        text = capsys.readouterr().out
+        assert "local ones of 'tiny'" in text and "local ones of 'other'" in text

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.autoscaling.keda import TOLERANCE
 from broker import JOB_CLASSES, model_tag
 from broker.keys import Keys
+from broker.sender import WINDOW_AT_LEAST
 from scripts import charts
 from scripts.chart import made, stale
 from siglip_settings import GatewaySettings, WorkerSettings, load, settings_of
@@ -27,6 +29,13 @@ FINGERPRINT = "df709c74409a3353a45a4fa3e7c7642b4173d26af118a1715a12e5751adabd38"
 
 def test_what_is_made_is_fresh() -> None:
     assert list(stale(ROOT)) == [] and list(charts.stale(ROOT)) == []
+
+
+def test_autoscaling_sees_that_more_waits_than_slow_workers_do() -> None:
+    """One gateway keeps little of their work in Redis, and the autoscaler leaves ratios near 1 alone."""
+    values = yaml.safe_load((ROOT / charts.CHART / "values.yaml").read_text())
+    asked = values["worker"]["autoscaling"]["entriesPerReplica"]
+    assert WINDOW_AT_LEAST / asked > 1 + TOLERANCE
 
 
 def test_a_change_makes_it_stale(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Several models at one gateway: who is meant, what they share, and what they never share."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest_asyncio
 from grpc_health.v1 import health_pb2
 from siglip.v1 import embedding_pb2, model_pb2, zero_shot_pb2
 
-from broker import EmbeddedServer
+from broker import EmbeddedServer, GatewayBroker
 from gateway.served import ServedModel
 from siglip_settings import ModelSettings
 from tests.gateway.conftest import Served, Start
@@ -67,6 +69,15 @@ async def test_an_unknown_name_is_told_those_that_are_served(two: Served) -> Non
     assert "'x'" in error.message and "'tiny', 'large'" in error.message
 
 
+async def test_the_line_of_a_call_names_its_model(two: Served, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for name in ("", "large"):
+        await two.embedding.EmbedTexts(embedding_pb2.EmbedTextsRequest(model=name, texts=["of a line"]))
+    await refused(two.embedding.EmbedTexts(embedding_pb2.EmbedTextsRequest(model="x", texts=["a"])))
+    lines = [record.message for record in caplog.records if "EmbedTexts" in record.message]
+    assert ["model=tiny" in lines[0], "model=large" in lines[1], "model=" in lines[2]] == [True, True, False]
+
+
 async def test_equal_items_are_computed_by_each_model_for_itself(
     two: Served, text_worker: FakeWorker, vision_worker: FakeWorker, large_workers: dict[str, FakeWorker]
 ) -> None:
@@ -109,6 +120,22 @@ async def test_a_stream_is_of_the_model_that_it_names(two: Served) -> None:
         assert [result.embedding.dim for reply in replies for result in reply.results] == [dim]
 
 
+async def test_what_is_in_flight_is_bounded_for_all_together(
+    start: Start, large: Path, text_worker: FakeWorker, large_workers: dict[str, FakeWorker]
+) -> None:
+    async with start(more_models=f"large={large}", max_in_flight_bytes=600) as served:
+        text_worker.hold()
+        one = embedding_pb2.EmbedTextsRequest(texts=["a", "b"])
+        waits = asyncio.ensure_future(served.embedding.EmbedTexts(one))
+        await until(lambda: served.gateway.parts.admission.bytes)
+        error = await refused(
+            served.embedding.EmbedTexts(embedding_pb2.EmbedTextsRequest(model="large", texts=["c", "d"]))
+        )
+        assert error.code.name == "RESOURCE_EXHAUSTED" and "max_in_flight_bytes is 600" in error.message
+        text_worker.resume()
+        await waits
+
+
 async def test_one_without_workers_takes_nobody_else_along(
     start: Start, large: Path, workers: dict[str, FakeWorker]
 ) -> None:
@@ -135,3 +162,22 @@ async def test_one_without_workers_takes_nobody_else_along(
         await until(lambda: shown(SERVING, SERVING, NOT_SERVING))
         request = embedding_pb2.EmbedTextsRequest(texts=["a"])
         assert (await served.embedding.EmbedTexts(request)).model.name == "tiny"
+
+
+async def test_their_queues_are_left_at_once(
+    start: Start, large: Path, workers: dict[str, FakeWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Redis that does not answer holds up the end of a gateway once, not once for each model."""
+    both = asyncio.Barrier(2)
+    leave = GatewayBroker.close
+
+    async def meet(broker: GatewayBroker) -> None:
+        try:
+            async with asyncio.timeout(5):
+                await both.wait()
+        finally:
+            await leave(broker)
+
+    monkeypatch.setattr(GatewayBroker, "close", meet)
+    async with start(more_models=f"large={large}"):
+        pass

@@ -1,14 +1,15 @@
 """What a job has written, as tests compare it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 
 from siglip_client import Client
-from siglip_jobs import reading
 from siglip_jobs.atomic import UNFINISHED
 from siglip_jobs.choice import Choice
 from siglip_jobs.job import Job
@@ -25,13 +26,24 @@ def embed(source: object, out: Path, client: Client, choice: Choice | None = Non
 def rows(out: Path) -> dict[str, Row]:
     """(vector, error) of each id; an id that is there twice is a failure."""
     found: dict[str, Row] = {}
-    for folder, manifest in reading.manifests(out):
-        for part in reading.written_parts(folder, manifest):
-            for identity, vector, error in zip(part.ids, part.vectors, part.errors, strict=True):
+    for manifest in sorted(out.glob("**/manifest.json")):
+        for part in json.loads(manifest.read_bytes())["parts"]:
+            for identity, vector, error in _part(manifest.parent, list(part["files"])):
                 assert identity not in found, f"{identity} is there twice"
-                assert np.isnan(vector).all() == (error is not None)
-                found[identity] = (None if error else vector, error)
+                assert (vector is None or np.isnan(vector).all()) == (error is not None)
+                found[identity] = (None if error else np.asarray(vector), error)
     return found
+
+
+def _part(folder: Path, names: list[str]) -> Iterator[tuple[str, Any, str | None]]:
+    if names[0].endswith(".parquet"):
+        table = pq.read_table(folder / names[0])
+        return zip(
+            table["id"].to_pylist(), table["vector"].to_numpy(), table["error"].to_pylist(), strict=True
+        )
+    lines = [json.loads(line) for line in (folder / names[0]).read_bytes().splitlines()]
+    vectors = np.load(folder / names[1])
+    return ((line["id"], row, line["error"]) for line, row in zip(lines, vectors, strict=True))
 
 
 def assert_same(one: dict[str, Row], other: dict[str, Row]) -> None:

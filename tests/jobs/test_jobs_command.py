@@ -1,6 +1,7 @@
 """`siglip embed` from outside: signals, a full disk, a service that is away, what it says."""
 
 import io
+import json
 import resource
 import signal
 from pathlib import Path
@@ -141,3 +142,20 @@ def test_failures_are_counted_and_told(photos: Path, tmp_path: Path, gateway: st
     assert done.returncode == 1
     assert done.stdout.startswith(f"13 rows in {tmp_path}/out, 2 of them failed; ")
     assert done.stderr == f"siglip: what failed is listed in {tmp_path}/out/errors.jsonl\n"
+
+
+def test_parts_that_could_not_be_verified_are_told(
+    tmp_path: Path, gateway: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.csv").write_text("text\none\n")
+    command = ["embed", str(tmp_path / "t.csv"), "--out", str(tmp_path / "out"), "--address", gateway]
+    assert run(command) == run([*command, "--verify"]) == 0
+    manifest = tmp_path / "out" / "manifest.json"
+    held = json.loads(manifest.read_bytes())
+    held["parts"][0]["sha256"] = {}
+    manifest.write_text(json.dumps(held))
+    capsys.readouterr()
+    assert run([*command, "--verify"]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("1 rows in ")
+    assert err == f"siglip: 1 parts in {tmp_path}/out were not verified: no checksums\n"

@@ -274,6 +274,10 @@ def part_with(**changed: Any) -> dict[str, Any]:
         (manifest_with(parts=[part_with(rows="x")]), "its number of rows is 'x'"),
         (manifest_with(parts=[part_with(files={"../a": 1})]), r"it names the file '\.\./a' with 1 bytes"),
         (manifest_with(parts=[part_with(files=["a"])]), r"its list of files is \['a'\]"),
+        (
+            manifest_with(parts=[part_with(files={"a": 1, "b": 1}, sha256={"a": ""})]),
+            r"it has checksums of \['a'\] for \['a', 'b'\]",
+        ),
     ],
 )
 def test_a_manifest_of_something_else(
@@ -317,6 +321,19 @@ def test_damage_of_the_same_size_is_found_when_asked(
             list(EmbeddedFolder(out).blocks())
     with pytest.raises(OutputError, match=rf"{part.name} is not as it was written \(its SHA-256 differs\)"):
         embed(texts, out, client, format=format, verify=True)
+
+
+def test_parts_without_checksums_are_counted(texts: Path, tmp_path: Path, client: Client) -> None:
+    """Those of an older version; what has checksums is compared all the same."""
+    out = tmp_path / "out"
+    embed(texts, out, client, rows_per_part=10)
+    manifest = json.loads((out / "manifest.json").read_bytes())
+    del manifest["parts"][0]["sha256"]
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    summary = embed(texts, out, client, verify=True)
+    assert (summary.unverified_parts, summary.all_right) == (1, False)
+    summary = embed(texts, out, client)
+    assert (summary.unverified_parts, summary.all_right) == (0, True)
 
 
 def test_a_checksum_is_that_of_the_file(texts: Path, tmp_path: Path, client: Client) -> None:

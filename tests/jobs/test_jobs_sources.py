@@ -1,8 +1,10 @@
 """What a source gives: ids, contents, columns, in an order that is the same each time."""
 
+import contextlib
 import io
 import json
 import os
+import random
 import subprocess
 import tarfile
 from pathlib import Path
@@ -400,6 +402,57 @@ def test_what_is_no_source(
         (tmp_path / name).touch()
     with pytest.raises(JobError, match=message):
         open_source(location)
+
+
+def damaged(data: bytes, draw: random.Random) -> bytes:
+    """Cut off, bits flipped, or a piece left out."""
+    place = draw.randrange(len(data))
+    match draw.randrange(3):
+        case 0:
+            return data[:place]
+        case 1:
+            return data[:place] + bytes([data[place] ^ 1 << draw.randrange(8)]) + data[place + 1 :]
+        case _:
+            return data[:place] + data[place + draw.choice([1, 4, 64]) :]
+
+
+def files_of_each_kind(folder: Path) -> list[Path]:
+    rows = [{"id": f"i{number}", "text": f"text {number} é", "n": number} for number in range(20)]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "t.parquet")
+    (folder / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "t.csv").write_text(
+        "id,text,n\n" + "".join('i{id},"{text}",{n}\n'.format(**row) for row in rows)
+    )
+    with tarfile.open(folder / "t.tar", "w") as tar:
+        for row in rows[:4]:
+            for end, value in (("text", row["text"]), ("json", json.dumps(row)), ("jpg", "x" * 600)):
+                member = tarfile.TarInfo(f"{row['id']}.{end}")
+                member.size = len(data := str(value).encode())
+                tar.addfile(member, io.BytesIO(data))
+    return sorted(folder.iterdir())
+
+
+def test_damage_is_a_failed_item_or_ends_the_job(tmp_path: Path) -> None:
+    """Whatever is wrong with a file, nothing but JobError is raised."""
+    draw = random.Random(7)
+    choice = Choice(text_column="text", id_column="id", columns=("n",))
+    for path in files_of_each_kind(tmp_path):
+        whole = path.read_bytes()
+        for _ in range(100):
+            path.write_bytes(damaged(whole, draw))
+            with contextlib.suppress(JobError):
+                source = open_source(str(path), choice)
+                for row in source.rows():
+                    assert isinstance(read(row.content), str | Problem)
+                source.total()
+
+
+def test_a_column_whose_name_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"text": ["one"], "other": [1]}), path)
+    path.write_bytes(path.read_bytes().replace(b"other", b"\xffther"))
+    with pytest.raises(JobError, match=r"t\.parquet is no Parquet file: 'utf-8' codec can't decode"):
+        open_source(str(path))
 
 
 def test_columns_of_a_source_without_any(photos: Path) -> None:

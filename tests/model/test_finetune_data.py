@@ -93,6 +93,9 @@ def test_parquet_with_bytes_structs_paths_and_lists(data: Path, tiny: Path, tmp_
     assert group_numbers(batch.same).tolist()[0] == group_numbers(batch.same).tolist()[2]
     with pytest.raises(TrainingError, match="has no column caption, only image, text"):
         read_parquet(files, ("image", "caption"), tmp_path / "store", bad)
+    files[1].write_bytes(files[1].read_bytes().replace(b"image", b"\xffmage"))
+    with pytest.raises(TrainingError, match=r"b\.parquet cannot be read: 'utf-8' codec"):
+        read_parquet(files[1:], ("image", "text"), tmp_path / "store", bad)
     files[0].write_bytes(b"PAR1")
     with pytest.raises(TrainingError, match=r"a\.parquet cannot be read"):
         read_parquet(files, ("image", "text"), tmp_path / "store", bad)

@@ -136,6 +136,11 @@ def damage(folder: Path, what: str) -> None:
         case "one bit":
             data = part.read_bytes()
             part.write_bytes(data.replace(b"00010.png", b"00011.png", 1))
+        case "a name that is no text":
+            part.write_bytes(part.read_bytes().replace(b"vector", b"\xffector"))
+        case "an old one, one byte":  # without checksums
+            pq.write_table(pq.read_table(part), part, use_dictionary=False, compression="none")
+            part.write_bytes(part.read_bytes().replace(b"00015.png", b"\xff0015.png"))
         case "other rows":
             manifest(folder, parts=[{"files": {"part-00001.parquet": 1}, "rows": 11}])
         case "no part yet":
@@ -146,6 +151,8 @@ def damage(folder: Path, what: str) -> None:
             pq.write_table(pa.table({"id": ["a"], "vector": [1.0]}), part)
         case "npy cut short":
             numbers.write_bytes(numbers.read_bytes()[:-7])
+        case "npy without the end of its header":
+            numbers.write_bytes(numbers.read_bytes().replace(b"}", b" ", 1))
         case "npy of one column":
             np.save(numbers, np.zeros(3, np.float32))
         case "no ids":
@@ -172,11 +179,14 @@ def damage(folder: Path, what: str) -> None:
         ("no Parquet", "cannot read .*part-00001.parquet"),
         ("damaged", "cannot read .*part-00001.parquet"),
         ("one bit", "cannot read .*part-00001.parquet: .*CRC"),
+        ("a name that is no text", "cannot read .*part-00001.parquet: 'utf-8' codec"),
+        ("an old one, one byte", "cannot read .*part-00001.parquet: 'utf-8' codec"),
         ("other rows", "part-00001.parquet has 10 rows, and manifest.json says 11"),
         ("no part yet", "the job of .* has not written a part yet"),
         ("no column", "no column 'vector'; its columns: id, embedding"),
         ("no list", "the column vector is double, not a fixed-size list"),
         ("npy cut short", "cannot read .*part-00001.npy"),
+        ("npy without the end of its header", "cannot read .*part-00001.npy: .*multi-line"),
         ("npy of one column", r"holds float32 \[3\], not rows of floats"),
         ("no ids", "cannot read .*part-00001.ids.jsonl: No such file"),
         ("fewer ids", "has 1 lines, but part-00001.npy has 10 rows"),
