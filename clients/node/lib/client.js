@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import grpc from '@grpc/grpc-js';
 import { MAX_RETRIES, channelOptions, credentials } from './channel.js';
 import { SiglipError, closed, retryWaitMs } from './errors.js';
+import { isWellFormed } from './items.js';
 import { services } from './protos.js';
 import { classification, embeddings, scores } from './results.js';
 import { Stream } from './stream.js';
@@ -163,7 +164,7 @@ function checked(timeoutMs) {
 /** Throws a TypeError for what is no text, and for half a surrogate pair: another text would be embedded. */
 function unicode(field, texts) {
   all(field, texts, (text) => typeof text === 'string', 'is no string');
-  return all(field, texts, (text) => text.isWellFormed(), 'has a lone surrogate, which UTF-8 cannot hold');
+  return all(field, texts, isWellFormed, 'has a lone surrogate, which UTF-8 cannot hold');
 }
 
 /** Throws a TypeError for what is no image; protobuf would take a string for base64. */

@@ -1,5 +1,11 @@
 // An item's way onto the wire.
 
+// Half of a surrogate pair. (String.isWellFormed is not in Node 18.)
+const LONE = /\p{Surrogate}/u;
+
+/** Whether UTF-8 can hold the text. */
+export const isWellFormed = (text) => !LONE.test(text);
+
 // What protobuf puts around one item and its message.
 const ENVELOPE_BYTES = 64;
 
@@ -15,7 +21,7 @@ export function prepare(sequence, { key, text, image }, opened) {
 }
 
 function prepareText(sequence, key, text, opened) {
-  if (!text.isWellFormed()) {
+  if (!isWellFormed(text)) {
     return refusal(
       sequence,
       key,

@@ -32,7 +32,7 @@ const READERS = {
   DTYPE_I8: (view, scale) => (_, index) => scale * view.getInt8(index),
 };
 
-/** Of 1 sign bit, 5 of exponent and 10 of fraction: Node 20 has no Float16Array. */
+/** Of 1 sign bit, 5 of exponent and 10 of fraction: Node 22 has no Float16Array. */
 function float16(bits) {
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 10) & 0x1f;

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Client as GrpcClient, Metadata } from '@grpc/grpc-js';
 import { MAX_RETRIES, channelOptions, credentialsFor, type Access } from './channel.js';
 import { SiglipError, closed, retryWaitMs } from './errors.js';
+import { isWellFormed } from './items.js';
 import {
   ClassifyRequest,
   Dtype,
@@ -223,7 +224,7 @@ function checked(timeoutMs: number): number {
 
 /** Throws a TypeError for half a surrogate pair: UTF-8 cannot hold it, and another text would be embedded. */
 function unicode(field: string, texts: string[]): string[] {
-  const index = texts.findIndex((text) => !text.isWellFormed());
+  const index = texts.findIndex((text) => !isWellFormed(text));
   if (index >= 0) throw new TypeError(`${field}[${index}] has a lone surrogate, which UTF-8 cannot hold`);
   return texts;
 }

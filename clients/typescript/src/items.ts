@@ -3,6 +3,12 @@
 import type { ItemFailure } from './errors.js';
 import type { EmbedStreamItem, StreamOpened } from './protos.js';
 
+// Half of a surrogate pair. (String.isWellFormed is not in Node 18.)
+const LONE = /\p{Surrogate}/u;
+
+/** Whether UTF-8 can hold the text. */
+export const isWellFormed = (text: string): boolean => !LONE.test(text);
+
 // What protobuf puts around one item and its message.
 const ENVELOPE_BYTES = 64;
 
@@ -44,7 +50,7 @@ function prepareText<Key>(
   text: string,
   opened: StreamOpened,
 ): Entry<Key> | Refusal<Key> {
-  if (!text.isWellFormed()) {
+  if (!isWellFormed(text)) {
     return refusal(
       sequence,
       key,

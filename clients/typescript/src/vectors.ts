@@ -38,7 +38,7 @@ export function decodeMatrix({ data, rows, cols }: Matrix): Float32Array[] {
   return Array.from({ length: rows }, (_, index) => row(index * cols));
 }
 
-/** Of 1 sign bit, 5 of exponent and 10 of fraction: Node 20 has no Float16Array. */
+/** Of 1 sign bit, 5 of exponent and 10 of fraction: Node 22 has no Float16Array. */
 function float16(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 10) & 0x1f;
