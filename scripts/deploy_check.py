@@ -5,6 +5,7 @@ Exit status: 0 all is well, 1 something is wrong, 2 something could not be check
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -19,6 +20,9 @@ from scripts.running import answers
 ROOT = Path(__file__).parent.parent
 STORE = ROOT / ".deploy"
 MAX_GATEWAY_BYTES = 300_000_000
+# What a shell, YAML, a URL or the queue's configuration could take for something else.
+PASSWORD = "a b'c\"$HOME@d/#%41"
+PASSWORD_VARIABLES = {"QUEUE_PASSWORD", "SIGLIP_REDIS_PASSWORD"}
 GPU_WHEELS = "deploy/requirements/torch-cuda.txt"
 
 
@@ -74,10 +78,21 @@ def chart(tools: Path) -> str:
 
 
 def compose(tools: Path) -> str:
-    environ = {"QUEUE_PASSWORD": "check"}
-    file = ROOT / "deploy" / "compose.yaml"
-    names = ran(tools / "docker-compose", "--file", file, "config", "--services", environ=environ).split()
-    return f"services {', '.join(sorted(names))}"
+    command: list[str | Path] = [
+        tools / "docker-compose",
+        "--file",
+        ROOT / "deploy" / "compose.yaml",
+        "config",
+    ]
+    read = ran(*command, "--format", "json", environ={"QUEUE_PASSWORD": PASSWORD})
+    # In what it prints $$ is how one writes $.
+    services = json.loads(read.replace("$$", "$"))["services"]
+    for name, service in services.items():
+        environ = service.get("environment", {})
+        for variable in PASSWORD_VARIABLES & environ.keys():
+            if environ[variable] != PASSWORD:
+                raise Wrong(f"{name}: {variable} is {environ[variable]!r}, not {PASSWORD!r}")
+    return f"services {', '.join(sorted(services))}"
 
 
 def gateway_image(tools: Path) -> str:
