@@ -135,7 +135,7 @@ def unusable(settings: RedisUrls, error: Exception) -> UnusableSettings:
 def _url(settings: RedisUrls) -> str:
     if not settings.redis_url:
         raise UnusableSettings("no Redis URL given: set SIGLIP_REDIS_URL or --redis-url")
-    return settings.redis_url
+    return settings.redis_url.strip()  # of a Secret that was made from a file the last line's end
 
 
 def connection_options(settings: RedisUrls) -> dict[str, Any]:

@@ -120,6 +120,12 @@ def test_scalers_look_at_the_streams_that_the_queue_has() -> None:
     assert all("consumerGroup" not in each and each["streamLength"] == "8" for each in streams)
 
 
+def test_scalers_find_the_queue_from_their_own_namespace() -> None:
+    triggers = named("scale-to-zero", "ScaledObject", "base-text")["spec"]["triggers"]
+    queue = named("scale-to-zero", "Service", "queue")["metadata"]["name"]
+    assert {each["metadata"]["address"] for each in triggers} == {f"{queue}.{charts.NAMESPACE}:6379"}
+
+
 def test_calls_wait_for_the_worker_that_they_bring() -> None:
     gateway = named("scale-to-zero", "Deployment", "base-gateway")
     assert environ(gateway)["SIGLIP_NO_WORKER_TIMEOUT_S"] == "31536000"
