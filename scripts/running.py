@@ -22,6 +22,7 @@ GATEWAY, PAGES = "127.0.0.1:50951", {"gateway": 50952, "text": 50953, "vision": 
 QUEUE_PORT = 50950
 QUEUE = [str(server_binary()), "--bind", "127.0.0.1", "--port", str(QUEUE_PORT), "--save", ""]
 PICTURE, LABELS = ROOT / "samples" / "red-circle.jpg", ["a red circle", "a blue square"]
+USER = "65532"
 START_S, STOP_S = 120.0, 45.0
 
 
@@ -34,6 +35,8 @@ def answers(store: Store) -> str:
             running[part] = process = _start(store, part, logs)
             stack.callback(_end, process)
         started_s = _until(lambda: all(map(_ready, PAGES.values())), running, logs)
+        for part, process in running.items():
+            _check_confined(part, _first(process))
         _check_health()
         with Client(GATEWAY) as client:
             best = client.classify([str(PICTURE)], LABELS)[0][0]
@@ -84,6 +87,21 @@ def _check_health() -> None:
             reply = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
             if reply.status != health_pb2.HealthCheckResponse.SERVING:
                 raise BuildError(f"health of {name!r} is {reply.status}")
+
+
+def _check_confined(part: str, pid: int) -> None:
+    """Of the running process, as the kernel tells it."""
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    root = next(line for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines() if " / / " in line)
+    found = {
+        "user": status["Uid"].split()[0] == USER,
+        "first process": status["NSpid"].split()[-1] == "1",
+        "capabilities": int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0,
+        "no_new_privs": status["NoNewPrivs"] == "1",
+        "read-only root": root.split()[5].startswith("ro"),
+    }
+    if wrong := [name for name, right in found.items() if not right]:
+        raise BuildError(f"{part}: not as containers are run: {', '.join(wrong)}")
 
 
 def _stop(running: "dict[str, subprocess.Popen[bytes]]") -> float:
