@@ -69,7 +69,8 @@ def answers(store: Store) -> str:
         if best.label != LABELS[0]:
             raise BuildError(f"{PICTURE.name} is {best.label!r}")
         stopped_s = _stop(running)
-    return f"ready after {started_s:.0f} s, read-only and as user 65532; answers; stops in {stopped_s:.1f} s"
+    confined = f"a read-only root, user {USER}, the first process, no capabilities"
+    return f"ready after {started_s:.0f} s ({confined}); answers; stops in {stopped_s:.1f} s"
 
 
 def _start(store: Store, part: str, ports: Ports, logs: Path) -> "subprocess.Popen[bytes]":
