@@ -197,4 +197,5 @@ deploy-check: $(VENV)/.installed-dev $(DEPLOY)/.installed  ## Lint and validate 
 	@$(BIN)/python -m scripts.deploy_check --tools $(DEPLOY)/bin $(ARGS)
 
 clean:  ## Remove everything that was made here
+	@! mountpoint -q .deploy/store/overlay 2> /dev/null || umount .deploy/store/overlay
 	rm -rf $(VENV) .venv-goldens .venv-peers .venv-envoy .venv-deploy .deploy .run .fuzz dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png

@@ -108,6 +108,10 @@ def urls(settings: RedisUrls) -> list[str]:
     url = _url(settings)
     scheme, mark, rest = url.partition("://")
     login, at, place = rest.rpartition("@")
+    if settings.redis_password and ":" in login:
+        raise ValueError(
+            "it has a password, and --redis-password (SIGLIP_REDIS_PASSWORD) is set: give one of them"
+        )
     if scheme == "unix" or any(sign in login for sign in "/?#"):
         return [url]
     if scheme in ("redis", "rediss") and not _NO_OR_A_NUMBER.fullmatch(re.sub("[?#].*|^[^/?#]*", "", place)):
@@ -131,7 +135,7 @@ def unusable(settings: RedisUrls, error: Exception) -> UnusableSettings:
 def _url(settings: RedisUrls) -> str:
     if not settings.redis_url:
         raise UnusableSettings("no Redis URL given: set SIGLIP_REDIS_URL or --redis-url")
-    return settings.redis_url
+    return settings.redis_url.strip()  # of a Secret that was made from a file the last line's end
 
 
 def connection_options(settings: RedisUrls) -> dict[str, Any]:
@@ -143,6 +147,8 @@ def connection_options(settings: RedisUrls) -> dict[str, Any]:
         # CLIENT SETINFO is a command more that an ACL would have to allow.
         "driver_info": None,
     }
+    if settings.redis_password:
+        options["password"] = settings.redis_password
     if _speaks_tls(settings):
         options["ssl_ca_certs"] = settings.redis_ca_file
         options["ssl_certfile"] = settings.redis_cert_file

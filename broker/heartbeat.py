@@ -52,8 +52,8 @@ class Heartbeat:
         self._beats_until_hung = 1 + math.ceil(timing.stall_after_s / timing.beat_every_s)
         self._renew_every_s = timing.hung_idle_s / RENEWALS
         self._renewed_s = time.monotonic()
-        # A reading of time.monotonic().
-        self.beaten_s = time.monotonic()
+        # A reading of time.monotonic(): nobody may take a worker that has never beaten for one that just has.
+        self.beaten_s = -math.inf
         self._stop = threading.Event()
         # Beats left out since the device loop showed progress; a process that was stopped leaves out none.
         self._stalled_beats = 0

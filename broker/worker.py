@@ -225,7 +225,7 @@ class WorkerBroker:
 
     @property
     def lease_age_s(self) -> float:
-        """Seconds since the lease was last refreshed; since the start before that."""
+        """Seconds since the lease was last refreshed; infinite before its first time."""
         return time.monotonic() - self._heartbeat.beaten_s
 
     @property

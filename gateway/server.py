@@ -105,15 +105,17 @@ async def serve(
     Raises StartError.
     """
     return_freed_memory()
+    gateway = await start(settings, probe_socket)
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
         (hurry if stop.is_set() else stop).set()
 
+    # Not earlier: until calls are accepted SIGTERM ends the process at once. The event loop would hear of it
+    # only when the checkpoint has been fetched and read.
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    gateway = await start(settings, probe_socket)
     # What is here now stays: the collector need not go through it again while callers wait.
     gc.collect()
     gc.freeze()

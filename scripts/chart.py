@@ -22,7 +22,7 @@ SCHEMA = "values.schema.json"
 OF_THE_CHART = frozenset(
     (
         *("model", "model_name", "more_models", "revision", "cache_dir", "tower", "towers"),
-        *("redis_url", "redis_sentinel_name", "redis_cluster", "redis_shards"),
+        *("redis_url", "redis_password", "redis_sentinel_name", "redis_cluster", "redis_shards"),
         *("redis_ca_file", "redis_cert_file", "redis_key_file"),
         *("listen", "metrics_listen", "drain_timeout_s"),
         *("tls_cert_file", "tls_key_file", "tls_client_ca_file", "token_file"),

@@ -65,9 +65,12 @@ def rendered(root: Path, case: str) -> str:
     values = yaml.safe_load((root / CHART / "ci" / f"{case}.yaml").read_text())
     with Chart.load(root / CHART) as chart:
         made = chart.render(values=values, name=RELEASE, namespace=NAMESPACE)
+    notes = next(text for path, text in made.items() if path.endswith("/NOTES.txt"))
+    told = "\n".join(f"# {line}" for line in ["What `helm install` says:", *notes.strip().splitlines()])
     texts = [text.strip() for path, text in sorted(made.items()) if path.endswith(".yaml")]
     joined = "\n---\n".join(re.sub(r"^---\n", "", text) for text in texts if text)
-    return header(root) + "".join(f"{line.rstrip()}\n" for line in joined.splitlines() if line.strip())
+    lines = [line.rstrip() for line in [*joined.splitlines(), *told.splitlines()] if line.strip()]
+    return header(root) + "".join(f"{line}\n" for line in lines)
 
 
 def faults(case: str) -> Iterator[str]:

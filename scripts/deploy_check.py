@@ -5,20 +5,27 @@ Exit status: 0 all is well, 1 something is wrong, 2 something could not be check
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.images import BuildError, Store, size_bytes
+from scripts.lock import blocks, versions
 from scripts.running import answers
 
 ROOT = Path(__file__).parent.parent
 STORE = ROOT / ".deploy"
 MAX_GATEWAY_BYTES = 300_000_000
+# What a shell, YAML, a URL or the queue's configuration could take for something else.
+PASSWORD = "a b'c\"$HOME@d/#%41"
+PASSWORD_VARIABLES = {"QUEUE_PASSWORD", "SIGLIP_REDIS_PASSWORD"}
+CPU_WHEEL = "deploy/requirements/torch-cpu.txt"
 GPU_WHEELS = "deploy/requirements/torch-cuda.txt"
 
 
@@ -44,7 +51,11 @@ def main() -> int:
     parser.add_argument("--only", help="a check's name")
     arguments = parser.parse_args()
     chosen = [check for check in CHECKS if arguments.only in (None, check.name)]
-    statuses = [told(check, arguments.tools) for check in chosen]
+    try:
+        statuses = [told(check, arguments.tools) for check in chosen]
+    finally:
+        if STORE.exists():
+            Store.at(STORE).tidy()
     if 1 in statuses:
         return 1
     return 2 if 2 in statuses and not arguments.allow_missing else 0
@@ -52,13 +63,16 @@ def main() -> int:
 
 def told(check: Check, tools: Path) -> int:
     """Runs a check, prints a line and returns its status."""
+    print(f"{check.name:18}", end="", flush=True)
+    began_s = time.monotonic()
     try:
         word, line, status = "ok", check.run(tools), 0
     except Missing as reason:
         word, line, status = "NOT RUN", str(reason), 2
     except (Wrong, BuildError) as found:
         word, line, status = "WRONG", str(found), 1
-    print(f"{check.name:18}{word:9}{line}", flush=True)
+    seconds = time.monotonic() - began_s
+    print(f"{word:9}{line}" + (f" ({seconds:.0f} s)" if seconds >= 1 else ""), flush=True)
     return status
 
 
@@ -74,10 +88,21 @@ def chart(tools: Path) -> str:
 
 
 def compose(tools: Path) -> str:
-    environ = {"QUEUE_PASSWORD": "check"}
-    file = ROOT / "deploy" / "compose.yaml"
-    names = ran(tools / "docker-compose", "--file", file, "config", "--services", environ=environ).split()
-    return f"services {', '.join(sorted(names))}"
+    command: list[str | Path] = [
+        tools / "docker-compose",
+        "--file",
+        ROOT / "deploy" / "compose.yaml",
+        "config",
+    ]
+    read = ran(*command, "--format", "json", environ={"QUEUE_PASSWORD": PASSWORD})
+    # In what it prints $$ is how one writes $.
+    services = json.loads(read.replace("$$", "$"))["services"]
+    for name, service in services.items():
+        environ = service.get("environment", {})
+        for variable in PASSWORD_VARIABLES & environ.keys():
+            if environ[variable] != PASSWORD:
+                raise Wrong(f"{name}: {variable} is {environ[variable]!r}, not {PASSWORD!r}")
+    return f"services {', '.join(sorted(services))}"
 
 
 def gateway_image(tools: Path) -> str:
@@ -94,8 +119,9 @@ def gateway_image(tools: Path) -> str:
 def worker_image(tools: Path) -> str:
     store = needs_images()
     wheels = os.environ.get("PIP_FIND_LINKS", "")
-    if not Path(wheels or "-").is_dir():
-        raise Missing("PIP_FIND_LINKS is no folder with the wheel that torch-cpu.txt names")
+    (version,) = versions(blocks((ROOT / CPU_WHEEL).read_text())).values()
+    if not wheels or not list(Path(wheels).glob(f"torch-{version}-*.whl")):
+        raise Missing(f"no torch {version}, which {CPU_WHEEL} names, in a folder that PIP_FIND_LINKS names")
     store.take_base()
     context = ["--build-arg", "TORCH=cpu", "--build-context", f"wheels={wheels}"]
     return f"{size_bytes(store.files_of(store.build('worker', *context))) / 1e6:.0f} MB, torch for CPU"
@@ -116,11 +142,12 @@ def needs_images() -> Store:
     """The store. Raises Missing."""
     for tool in ("buildah", "debootstrap", "unshare"):
         if not shutil.which(tool):
-            raise Missing(f"no {tool} on this machine")
+            raise Missing(
+                f"no {tool} on this machine (Debian: apt-get install buildah debootstrap util-linux)"
+            )
     if os.geteuid() != 0:
         raise Missing("images are built and run as root here")
-    STORE.mkdir(exist_ok=True)
-    return Store(STORE)
+    return Store.at(STORE)
 
 
 def ran(*command: str | Path, environ: dict[str, str] | None = None) -> str:

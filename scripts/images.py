@@ -48,10 +48,30 @@ class Store:
     """Where buildah keeps images: a folder."""
 
     folder: Path
+    driver: str
+
+    @classmethod
+    def at(cls, folder: Path) -> "Store":
+        """With overlays where this machine has them; vfs copies all files of an image at every step."""
+        folder.mkdir(exist_ok=True)
+        overlays = cls(folder, "overlay")
+        try:
+            overlays.buildah("info")
+        except BuildError:
+            return cls(folder, "vfs")
+        return overlays
 
     def buildah(self, *arguments: str | Path) -> str:
         """Its standard output. Raises BuildError."""
-        return said("buildah", "--storage-driver", "vfs", "--root", self.folder / "store", *arguments)
+        return said("buildah", "--storage-driver", self.driver, "--root", self.folder / "store", *arguments)
+
+    def tidy(self) -> None:
+        """Removes what `files_of` made, and images that newer ones have replaced. Raises BuildError."""
+        self.buildah("rm", "--all")
+        self.buildah("rmi", "--prune")
+        # buildah leaves it mounted on itself, and the folder could not be removed.
+        if (mounted := self.folder / "store" / "overlay").is_mount():
+            said("umount", mounted)
 
     def has(self, image: str) -> bool:
         try:
@@ -90,7 +110,8 @@ class Store:
     def build(self, part: str, *arguments: str) -> str:
         """The image's name. Raises BuildError."""
         image = f"siglip-{part}:check"
-        how = ["--quiet", "--layers", "--isolation", "chroot", "--network", "host", "--pull-never"]
+        # Without --layers: kept steps would fill the disk, run by run.
+        how = ["--quiet", "--isolation", "chroot", "--network", "host", "--pull-never"]
         how += [*self._of_this_machine(), *arguments]
         file = FILES / f"{part}.Containerfile"
         self.buildah("build", *how, "--file", file, "--tag", image, ROOT)
@@ -111,7 +132,7 @@ class Store:
         return [word for mount in mounts for word in ("--volume", mount)]
 
     def files_of(self, image: str) -> Path:
-        """The root of a container made from the image."""
+        """The root of a container made from the image; `tidy` ends it."""
         container = self.buildah("from", "--pull-never", image).strip()
         return Path(self.buildah("mount", container).strip())
 
@@ -157,5 +178,6 @@ def said(*command: str | Path) -> str:
     except OSError as error:
         raise BuildError(f"{words[0]}: {error.strerror}") from error
     if done.returncode:
-        raise BuildError("\n".join(done.stderr.strip().splitlines()[-5:]))
+        told = done.stderr.strip().splitlines()[-5:]
+        raise BuildError("\n".join([*told, f"{words[0]} ended with status {done.returncode}"]))
     return done.stdout

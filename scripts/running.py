@@ -2,14 +2,15 @@
 
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -18,40 +19,69 @@ from broker.embedded import server_binary
 from scripts.images import ROOT, BuildError, Store, start
 from siglip_client import Client
 
-GATEWAY, PAGES = "127.0.0.1:50951", {"gateway": 50952, "text": 50953, "vision": 50954}
-QUEUE_PORT = 50950
-QUEUE = [str(server_binary()), "--bind", "127.0.0.1", "--port", str(QUEUE_PORT), "--save", ""]
+PARTS = ("gateway", "text", "vision")
+QUEUE = [str(server_binary()), "--bind", "127.0.0.1", "--save", "", "--port"]
 PICTURE, LABELS = ROOT / "samples" / "red-circle.jpg", ["a red circle", "a blue square"]
+USER = "65532"
 START_S, STOP_S = 120.0, 45.0
+
+
+class Ports(NamedTuple):
+    """Of the loopback, for the containers have the machine's network; all but the first two are of pages."""
+
+    queue: int
+    calls: int
+    gateway: int
+    text: int
+    vision: int
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.calls}"
+
+    def page(self, part: str) -> int:
+        return int(getattr(self, part))
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ones; somebody else may take them."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [probe.getsockname()[1] for probe in probes]
 
 
 def answers(store: Store) -> str:
     """What the service did, in words. Raises BuildError when it did not."""
+    ports = Ports(*free_ports(5))
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         logs, running = Path(folder), {}
-        stack.callback(_end, subprocess.Popen(QUEUE, cwd=folder, stdout=subprocess.DEVNULL))
-        for part in PAGES:
-            running[part] = process = _start(store, part, logs)
+        queue = [*QUEUE, str(ports.queue)]
+        stack.callback(_end, subprocess.Popen(queue, cwd=folder, stdout=subprocess.DEVNULL))
+        for part in PARTS:
+            running[part] = process = _start(store, part, ports, logs)
             stack.callback(_end, process)
-        started_s = _until(lambda: all(map(_ready, PAGES.values())), running, logs)
-        _check_health()
-        with Client(GATEWAY) as client:
+        started_s = _until_ready(running, ports, logs)
+        for part, process in running.items():
+            _check_confined(part, _first(process))
+        _check_health(ports.address)
+        with Client(ports.address) as client:
             best = client.classify([str(PICTURE)], LABELS)[0][0]
         if best.label != LABELS[0]:
             raise BuildError(f"{PICTURE.name} is {best.label!r}")
         stopped_s = _stop(running)
-    return f"ready after {started_s:.0f} s, read-only and as user 65532; answers; stops in {stopped_s:.1f} s"
+    confined = f"a read-only root, user {USER}, the first process, no capabilities"
+    return f"ready after {started_s:.0f} s ({confined}); answers; stops in {stopped_s:.1f} s"
 
 
-def _start(store: Store, part: str, logs: Path) -> "subprocess.Popen[bytes]":
+def _start(store: Store, part: str, ports: Ports, logs: Path) -> "subprocess.Popen[bytes]":
     image = f"siglip-{'gateway' if part == 'gateway' else 'worker'}:check"
     environ = {
         "SIGLIP_MODEL": "/mnt/checkpoints/shapes",
-        "SIGLIP_REDIS_URL": f"redis://127.0.0.1:{QUEUE_PORT}",
-        "SIGLIP_METRICS_LISTEN": f"127.0.0.1:{PAGES[part]}",
+        "SIGLIP_REDIS_URL": f"redis://127.0.0.1:{ports.queue}",
+        "SIGLIP_METRICS_LISTEN": f"127.0.0.1:{ports.page(part)}",
     }
     if part == "gateway":
-        environ["SIGLIP_LISTEN"] = GATEWAY
+        environ["SIGLIP_LISTEN"] = ports.address
     else:
         environ |= {"SIGLIP_TOWER": part, "SIGLIP_THREADS": "1"}
     log = logs / f"{part}.log"
@@ -66,24 +96,39 @@ def _ready(port: int) -> bool:
         return False
 
 
-def _until(what: Callable[[], bool], running: "dict[str, subprocess.Popen[bytes]]", logs: Path) -> float:
+def _until_ready(running: "dict[str, subprocess.Popen[bytes]]", ports: Ports, logs: Path) -> float:
     began = time.monotonic()
-    while not what():
+    while late := [part for part in PARTS if not _ready(ports.page(part))]:
         ended = [part for part, process in running.items() if process.poll() is not None]
         if ended or time.monotonic() - began > START_S:
-            part = ended[0] if ended else next(part for part, port in PAGES.items() if not _ready(port))
+            part = ended[0] if ended else late[0]
             raise BuildError(f"{part} does not get ready: {(logs / f'{part}.log').read_text()[-2000:]}")
         time.sleep(0.2)
     return time.monotonic() - began
 
 
-def _check_health() -> None:
-    with grpc.insecure_channel(GATEWAY) as channel:
+def _check_health(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         for name in ("", "liveness"):
             reply = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
             if reply.status != health_pb2.HealthCheckResponse.SERVING:
                 raise BuildError(f"health of {name!r} is {reply.status}")
+
+
+def _check_confined(part: str, pid: int) -> None:
+    """Of the running process, as the kernel tells it."""
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    root = next(line for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines() if " / / " in line)
+    found = {
+        "user": status["Uid"].split()[0] == USER,
+        "first process": status["NSpid"].split()[-1] == "1",
+        "capabilities": int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0,
+        "no_new_privs": status["NoNewPrivs"] == "1",
+        "read-only root": root.split()[5].startswith("ro"),
+    }
+    if wrong := [name for name, right in found.items() if not right]:
+        raise BuildError(f"{part}: not as containers are run: {', '.join(wrong)}")
 
 
 def _stop(running: "dict[str, subprocess.Popen[bytes]]") -> float:

@@ -113,6 +113,9 @@ def _environ(cls: type, setup: Setup, model: ModelSettings, **changed: object) -
         # They are in the cache by now.
         environ["HF_HUB_OFFLINE"] = "1"
     given = vars(setup.settings) | {"redis_url": setup.redis_url} | vars(model) | changed
+    if not setup.settings.redis_url:
+        # It is for a Redis that is not ours: our own has none, and would refuse one.
+        given["redis_password"] = None
     for setting in settings_of(cls):
         value = given.get(setting.name)
         if value is not None:

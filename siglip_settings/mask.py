@@ -6,12 +6,15 @@ from urllib.parse import urlsplit
 from siglip_settings.load import Resolved
 
 MASK = "***"
+URLS = ("redis_url", "traces_endpoint")
 
 
 def masked(found: Resolved) -> Any:
     """The value, ready to show. Of a secret URL the password and the query are replaced by ***."""
     if not found.setting.secret or not isinstance(found.value, str):
         return found.value
+    if found.setting.name not in URLS:
+        return MASK  # a password may look like a URL
     try:
         parts = urlsplit(found.value)
     except ValueError:

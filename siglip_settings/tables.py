@@ -93,6 +93,11 @@ class RedisSettings:
         help="Redis >= 7.0 or Valkey >= 7.2: redis://, rediss:// (TLS) or unix://, with user and password. "
         "Several hosts, with commas: Sentinels, or nodes of a cluster.",
     )
+    redis_password: str | None = setting(
+        None,
+        secret=True,
+        help="The password as it is, for a URL without one; in a URL / ? # @ : % are %2F and so on.",
+    )
     redis_sentinel_name: str | None = setting(
         None, help="Name under which Sentinels know the primary: the URL's hosts are then these Sentinels."
     )

@@ -81,7 +81,9 @@ class StateCollector:
         yield GaugeMetricFamily("siglip_queue_up", "1 while the queue answers.", self._broker.connected)
         yield GaugeMetricFamily("siglip_in_hand_entries", "Taken and not answered.", self._broker.in_hand)
         yield GaugeMetricFamily(
-            "siglip_lease_age_seconds", "Since the lease was last refreshed.", self._broker.lease_age_s
+            "siglip_lease_age_seconds",
+            "Since the lease was last refreshed; +Inf before its first time.",
+            self._broker.lease_age_s,
         )
         events = CounterMetricFamily("siglip_worker_events", "What befell the work.", labels=["event"])
         counts = dict.fromkeys(EVENTS, 0) | stats

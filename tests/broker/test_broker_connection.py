@@ -55,6 +55,19 @@ def test_the_worker_is_told_of_an_option_that_redis_does_not_know() -> None:
         sync_client(RedisSettings(redis_url="redis://127.0.0.1:1?foo=bar"))
 
 
+@pytest.mark.parametrize("url", ["redis://me:secret@127.0.0.1:1", "unix://:secret@/nowhere/valkey.sock"])
+def test_a_password_in_the_url_and_another_beside_it_are_refused(url: str) -> None:
+    with pytest.raises(BrokerUnavailable, match="give one of them") as refused:
+        sync_client(RedisSettings(redis_url=url, redis_password="secret"))
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("end", ["\n", " \r\n"])
+def test_the_end_of_the_line_of_a_file_is_no_part_of_the_url(end: str) -> None:
+    with sync_client(RedisSettings(redis_url=f"redis://me:secret@127.0.0.1:1/3{end}")) as client:
+        assert client.connection_pool.connection_kwargs["db"] == 3
+
+
 async def test_missing_tls_files_are_named() -> None:
     with pytest.raises(BrokerUnavailable, match=r"there is no file /nowhere/ca\.pem"):
         await gateway_to("rediss://127.0.0.1:1", redis_ca_file="/nowhere/ca.pem")

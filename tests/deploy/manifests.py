@@ -19,6 +19,11 @@ def manifests(case: str) -> list[Manifest]:
     return list(yaml.load_all((RENDERED / f"{case}.yaml").read_text(), loader))
 
 
+def notes(case: str) -> str:
+    """What `helm install` says at its end."""
+    return (RENDERED / f"{case}.yaml").read_text().rpartition("# What `helm install` says:\n")[2]
+
+
 def of_kind(case: str, kind: str) -> list[Manifest]:
     return [each for each in manifests(case) if each["kind"] == kind]
 

@@ -15,7 +15,17 @@ from broker.sender import WINDOW_AT_LEAST
 from scripts import charts
 from scripts.chart import made, stale
 from siglip_settings import GatewaySettings, WorkerSettings, load, settings_of
-from tests.deploy.manifests import CASES, all_of_kind, container, environ, manifests, named, of_kind, pod
+from tests.deploy.manifests import (
+    CASES,
+    all_of_kind,
+    container,
+    environ,
+    manifests,
+    named,
+    notes,
+    of_kind,
+    pod,
+)
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = [
@@ -58,7 +68,8 @@ def test_variables_are_settings_with_possible_values(deployment: dict[str, Any])
     plain = {name: value if isinstance(value, str) else "2" for name, value in given.items()}
     loaded = load(settings, plain)
     assert loaded.model and loaded.redis_url
-    assert isinstance(given["SIGLIP_REDIS_URL"], dict) and "secretKeyRef" in given["SIGLIP_REDIS_URL"]
+    secret = given.get("SIGLIP_REDIS_PASSWORD", given["SIGLIP_REDIS_URL"])
+    assert isinstance(secret, dict) and "secretKeyRef" in secret
 
 
 @pytest.mark.parametrize("deployment", OURS)
@@ -116,6 +127,12 @@ def test_scalers_look_at_the_streams_that_the_queue_has() -> None:
     assert {each["stream"] for each in streams} == wanted and len(streams) == len(wanted)
     # By length: with a group its pending entries would be counted, which workers bound.
     assert all("consumerGroup" not in each and each["streamLength"] == "8" for each in streams)
+
+
+def test_scalers_find_the_queue_from_their_own_namespace() -> None:
+    triggers = named("scale-to-zero", "ScaledObject", "base-text")["spec"]["triggers"]
+    queue = named("scale-to-zero", "Service", "queue")["metadata"]["name"]
+    assert {each["metadata"]["address"] for each in triggers} == {f"{queue}.{charts.NAMESPACE}:6379"}
 
 
 def test_calls_wait_for_the_worker_that_they_bring() -> None:
@@ -176,8 +193,13 @@ def test_the_schema_knows_the_settings_and_their_bounds() -> None:
     assert gateway["max_image_bytes"]["type"] == "integer" and gateway["max_image_bytes"]["minimum"] == 1
     assert gateway["default_deadline_s"]["type"] == "number"
     assert gateway["reflection"]["enum"] == ["auto", "on", "off"]
-    assert not {"redis_url", "listen", "token_file", "model"} & gateway.keys()
+    assert not {"redis_url", "redis_password", "listen", "token_file", "model"} & gateway.keys()
     assert schema["workerSettings"]["additionalProperties"] is False
+
+
+def test_whoever_installs_without_tls_and_tokens_is_warned() -> None:
+    assert "WARNING: the gateways have neither TLS nor tokens" in notes("minimal")
+    assert "WARNING" not in notes("full")
 
 
 def test_every_kind_of_manifest_is_there() -> None:

@@ -1,6 +1,7 @@
 """deploy/compose.yaml, and the container files that it builds."""
 
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def test_variables_are_settings_with_possible_values(name: str) -> None:
     assert given.keys() <= {setting.variable for setting in settings_of(settings)}
     loaded = load(settings, given)
     assert int(OURS[name]["stop_grace_period"].removesuffix("s")) > loaded.drain_timeout_s
-    assert loaded.model == "/models/shapes" and loaded.redis_url and "@queue:" in loaded.redis_url
+    assert loaded.model == "/models/shapes" and loaded.redis_url == "redis://queue:6379"
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -62,15 +63,16 @@ def test_an_image_is_pinned_and_copies_every_package(path: Path) -> None:
     text = path.read_text()
     assert re.fullmatch(r"[\w./]+:\d[\w.-]+", base_image())
     assert "--require-hashes" in text and "USER 65532:65532" in text and "HEALTHCHECK" in text
-    copied = set(re.findall(r"^COPY (\w+) \1$", text, re.MULTILINE))
+    assert "COPY . .\n" in text
     wheel = re.search(
         r"\[tool.hatch.build.targets.wheel\]\npackages = \[(.*?)\]",
         Path("pyproject.toml").read_text(),
         re.DOTALL,
     )
-    assert wheel and {each.partition("/")[0] for each in re.findall(r'"(.*?)"', wheel[1])} == copied
-    ignored = Path(".dockerignore").read_text()
-    assert all(f"!{name}" in ignored or name.startswith("siglip_") for name in copied)
+    assert wheel
+    let_through = re.findall(r"^!(.+)$", Path(".dockerignore").read_text(), re.MULTILINE)
+    for name in {each.partition("/")[0] for each in re.findall(r'"(.*?)"', wheel[1])}:
+        assert any(fnmatch(name, pattern) for pattern in let_through), name
 
 
 @pytest.mark.parametrize("path", CONTAINERS, ids=lambda path: path.stem)

@@ -183,3 +183,9 @@ def test_imports_nothing_but_the_standard_library() -> None:
 def test_passwords_are_masked(url: str, shown: str) -> None:
     [setting] = [s for s in all_settings().values() if s.name == "redis_url"]
     assert masked(resolve(setting, {"SIGLIP_REDIS_URL": url})) == shown
+
+
+@pytest.mark.parametrize("secret", ["hunter2", "redis://hunter2@queue"])
+def test_nothing_is_shown_of_a_password_whatever_it_looks_like(secret: str) -> None:
+    for setting in (all_settings()["redis_password"], all_settings()["token"]):
+        assert masked(resolve(setting, {setting.variable: secret})) == "***"

@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from broker import EmbeddedServer
 from siglip_model.files import CheckpointError
 from siglip_settings import WorkerSettings
 from tests.support.checkpoints import write_tiny_checkpoint
+from tests.support.queue_worker import QueueWorker
+from tests.support.valkey import looking, wait_until
 from workers.errors import SetupError
-from workers.main import run
+from workers.main import is_ready, run
 
 
 def settings(checkpoint: Path, url: str, **changed: object) -> WorkerSettings:
@@ -40,6 +43,20 @@ def test_a_checkpoint_that_lacks_a_tensor(tmp_path: Path) -> None:
     save_file(weights, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=name):
         run(settings(tmp_path, "unix:///nowhere"))
+
+
+def test_a_worker_without_a_lease_is_not_ready(valkey: EmbeddedServer) -> None:
+    """The queue is there, but full: gateways know of no worker."""
+    with QueueWorker(valkey.url, "t") as first:
+        wait_until(lambda: first.broker.connected)
+    late = QueueWorker(valkey.url, "t")
+    with looking(valkey.url) as queue:
+        queue.config_set("maxmemory", 1)
+        late.broker.take(1, 0.01)
+        assert late.broker.connected and not is_ready(late.broker)
+        queue.config_set("maxmemory", 0)
+        wait_until(lambda: is_ready(late.broker))
+    late.broker.close()
 
 
 def test_a_vision_tower_without_image_vectors(tmp_path: Path) -> None:

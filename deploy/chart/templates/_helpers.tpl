@@ -67,11 +67,16 @@ siglip-model: {{ .model.name }}
 - name: SIGLIP_REVISION
   value: {{ . | quote }}
 {{- end }}
+{{- $secret := required "redis.secretName: the Secret with the URL or the password of the queue" .root.Values.redis.secretName }}
+{{- if .root.Values.queue.enabled }}
 - name: SIGLIP_REDIS_URL
-  valueFrom:
-    secretKeyRef:
-      name: {{ required "redis.secretName: the Secret with the URL of the queue" .root.Values.redis.secretName }}
-      key: {{ .urlKey }}
+  value: redis://{{ include "siglip.fullname" .root }}-queue:6379
+- name: SIGLIP_REDIS_PASSWORD
+  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ .root.Values.queue.passwordKey }}}}
+{{- else }}
+- name: SIGLIP_REDIS_URL
+  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ .urlKey }}}}
+{{- end }}
 {{- with .root.Values.redis }}
 {{- if eq .mode "cluster" }}
 - name: SIGLIP_REDIS_CLUSTER
