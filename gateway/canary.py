@@ -22,6 +22,9 @@ TOLERANCE = 1e-2
 TIMEOUT_S = 10.0
 RETRY_S = 1.0
 LOOK_EVERY_S = 0.05
+# Of a tower's time, for each gateway: a large model on a CPU takes half a second for one picture.
+MOST_OF_THE_TIME = 0.01
+LONGEST_PAUSE_S = 60.0
 
 
 @dataclass
@@ -38,6 +41,14 @@ class Canary:
         self._row, self._shape, self._dtype = self.model.canary_row(self.tower)
         # Without stored vectors the first answer is the measure: a worker that changes is noticed.
         self._golden: Vector | None = self.model.golden.get(self.tower)
+        self._took_s = 0.0
+
+    @property
+    def pause_s(self) -> float:
+        """Until the next one."""
+        if not self.proved:
+            return min(RETRY_S, self.every_s)
+        return max(self.every_s, min(self._took_s / MOST_OF_THE_TIME, LONGEST_PAUSE_S))
 
     async def follow(self) -> None:
         """Until cancelled. Without workers nobody is asked; the tower must prove itself when one comes."""
@@ -47,8 +58,7 @@ class Canary:
                 self.proved, due_s = False, 0.0
             elif time.monotonic() >= due_s:
                 await self._send_safely()
-                pause_s = self.every_s if self.proved else min(RETRY_S, self.every_s)
-                due_s = time.monotonic() + pause_s
+                due_s = time.monotonic() + self.pause_s
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _send_safely(self) -> None:
@@ -75,7 +85,7 @@ class Canary:
             if not self.proved or self.broker.answered(self.tower) == answered:
                 self._failed(f"no answer: {error}")
             return
-        row = answer.rows[0]
+        row, self._took_s = answer.rows[0], answer.compute_us / 1e6
         if isinstance(row, Row):
             self._judge(np.frombuffer(row.vector, "<f4"))
         else:

@@ -274,8 +274,8 @@ class GatewaySettings(ModelsSettings, RedisSettings, ProcessSettings):
         10.0,
         unit="s",
         minimum=0,
-        help="How often a known row goes through each tower; without its right vector the gateway is not "
-        "ready. 0: never.",
+        help="How often a known row goes through each tower, or less often where it takes long; without its "
+        "right vector the gateway is not ready. 0: never.",
     )
     no_worker_timeout_s: float = setting(
         10.0, unit="s", minimum=0, help="After this long without a live worker, calls fail at once."

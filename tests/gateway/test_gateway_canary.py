@@ -131,6 +131,7 @@ class Queue:
     silent: bool = False
     full: bool = False
     others: int = 0
+    compute_us: int = 0
     sent: list[Any] = field(default_factory=list)
 
     def answered(self, tower: str) -> int:
@@ -143,7 +144,8 @@ class Queue:
         if self.silent:
             self.others += 1
             raise DeadlineExceeded("late")
-        return Answer([Row(self.vector.astype("<f4").tobytes(), 1.0)], len(self.vector), 0, 0)
+        row = Row(self.vector.astype("<f4").tobytes(), 1.0)
+        return Answer([row], len(self.vector), 0, self.compute_us)
 
 
 async def test_lateness_under_load_is_no_failure_and_change_is(own: Path) -> None:
@@ -170,6 +172,17 @@ async def test_lateness_under_load_is_no_failure_and_change_is(own: Path) -> Non
     queue.vector = first[0]
     await canary.send()
     assert canary.proved
+
+
+@pytest.mark.parametrize(("compute_us", "pause_s"), [(5_000, 10), (300_000, 30), (5_000_000, 60)])
+async def test_a_slow_tower_is_asked_less_often(own: Path, compute_us: int, pause_s: float) -> None:
+    model = ServedModel.load(GatewaySettings(model=str(own)))
+    queue = Queue(model.golden["text"])
+    queue.compute_us = compute_us
+    canary = Canary("text", model, queue, 10.0)  # type: ignore[arg-type]
+    assert canary.pause_s == 1
+    await canary.send()
+    assert canary.proved and canary.pause_s == pytest.approx(pause_s)
 
 
 async def test_only_a_sound_first_answer_is_the_measure(own: Path) -> None:
