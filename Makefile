@@ -111,7 +111,7 @@ eval-demo: $(VENV)/.installed-run  ## Score the demo checkpoint on fresh scenes
 	@$(BIN)/python -m training.eval_demo
 
 BENCH_SECONDS ?= 2
-BENCH_ROUNDS ?= 3
+BENCH_ROUNDS ?= 5
 bench: $(VENV)/.installed-dev  ## The service under load beside its limits and other servers: docs/benchmarks; BENCH_SECONDS=2
 	@env -u SIGLIP_MODEL $(BIN)/python -m benchmarks.service --seconds $(BENCH_SECONDS) --rounds $(BENCH_ROUNDS)
 

@@ -34,7 +34,7 @@ def main() -> int:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=2, help="of each measurement [%(default)g]")
-    parser.add_argument("--rounds", type=int, default=3, help="of limits and service in turns [%(default)d]")
+    parser.add_argument("--rounds", type=int, default=5, help="of limits and service in turns [%(default)d]")
     parser.add_argument("--no-large", action="store_true", help="leave base-patch16-224 out")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"), help="[%(default)s]")
     return parser.parse_args()
