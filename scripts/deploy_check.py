@@ -54,11 +54,20 @@ def main() -> int:
     try:
         statuses = [told(check, arguments.tools) for check in chosen]
     finally:
-        if STORE.exists():
-            Store.at(STORE).tidy()
+        if any(check.run in OF_IMAGES for check in chosen):
+            tidy()
     if 1 in statuses:
         return 1
     return 2 if 2 in statuses and not arguments.allow_missing else 0
+
+
+def tidy() -> None:
+    try:
+        needs_images().tidy()
+    except Missing:
+        pass  # then nothing was made
+    except BuildError as error:
+        print(f"what was made in {STORE} is left there: {error}", file=sys.stderr)
 
 
 def told(check: Check, tools: Path) -> int:
@@ -172,6 +181,7 @@ CHECKS = (
     Check("CUDA image", cuda_image),
     Check("service", service),
 )
+OF_IMAGES = (gateway_image, worker_image, service)
 
 
 if __name__ == "__main__":
