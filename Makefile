@@ -171,7 +171,7 @@ conformance: $(VENV)/.installed-dev  ## Every client in clients/ through the sam
 conformance-install: $(VENV)/.installed-dev  ## Install the Debian packages of the clients that cannot be built yet (as root)
 	apt-get install --yes --no-install-recommends $$($(BIN)/python -m tests.conformance.run --packages)
 
-conformance-page: $(VENV)/.installed-dev  ## The same, and write docs/conformance.md
+conformance-page: $(VENV)/.installed-dev  ## What `make conformance` does, and write docs/conformance.md
 	@env -u SIGLIP_MODEL $(BIN)/python -m tests.conformance.run --page $(ARGS)
 
 lock: $(VENV)/.installed-dev  ## Lock what deployment images install; TORCH_WHEEL=file: with that CPU build of torch
@@ -198,4 +198,5 @@ deploy-check: $(VENV)/.installed-dev $(DEPLOY)/.installed  ## Lint and validate 
 
 clean:  ## Remove everything that was made here
 	@! mountpoint -q .deploy/store/overlay 2> /dev/null || umount .deploy/store/overlay
+	rm -rf clients/*/build clients/*/node_modules
 	rm -rf $(VENV) .venv-goldens .venv-peers .venv-envoy .venv-deploy .deploy .run .fuzz dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png

@@ -1,7 +1,7 @@
 """Renders the Helm chart with each file of values in deploy/chart/ci, into tests/deploy/rendered.
 
-`charts.py --write` renders them; without it they are rendered again and compared, and each manifest is
-validated against Kubernetes's schemas. It needs helm-python-sdk and kubernetes-validate.
+`charts.py --write` renders them; without it they are rendered again and compared, and each manifest of a kind
+that Kubernetes itself has is validated against its schema. It needs helm-python-sdk and kubernetes-validate.
 """
 
 import hashlib
@@ -89,7 +89,7 @@ def invalid(case: str, text: str) -> Iterator[str]:
     for manifest in yaml.safe_load_all(text):
         for version in KUBERNETES:
             if "." in manifest["apiVersion"].partition("/")[0].removesuffix(".k8s.io"):
-                continue  # of an operator: no schema of Kubernetes; tests hold these against their own
+                continue  # of KEDA or the Prometheus operator, whose schemas Kubernetes does not have
             try:
                 kubernetes_validate.validate(manifest, version, strict=True)
             except kubernetes_validate.ValidationError as error:

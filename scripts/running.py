@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from broker.embedded import server_binary
 from scripts.images import ROOT, BuildError, Store, start
-from siglip_client import Client
+from siglip_client import Client, SiglipError
 
 PARTS = ("gateway", "text", "vision")
 QUEUE = [str(server_binary()), "--bind", "127.0.0.1", "--save", "", "--port"]
@@ -63,11 +63,7 @@ def answers(store: Store) -> str:
         started_s = _until_ready(running, ports, logs)
         for part, process in running.items():
             _check_confined(part, _first(process))
-        _check_health(ports.address)
-        with Client(ports.address) as client:
-            best = client.classify([str(PICTURE)], LABELS)[0][0]
-        if best.label != LABELS[0]:
-            raise BuildError(f"{PICTURE.name} is {best.label!r}")
+        _check_calls(ports.address)
         stopped_s = _stop(running)
     confined = f"a read-only root, user {USER}, the first process, no capabilities"
     return f"ready after {started_s:.0f} s ({confined}); answers; stops in {stopped_s:.1f} s"
@@ -107,6 +103,17 @@ def _until_ready(running: "dict[str, subprocess.Popen[bytes]]", ports: Ports, lo
     return time.monotonic() - began
 
 
+def _check_calls(address: str) -> None:
+    try:
+        _check_health(address)
+        with Client(address) as client:
+            best = client.classify([str(PICTURE)], LABELS)[0][0]
+    except (grpc.RpcError, SiglipError) as error:
+        raise BuildError(f"it does not answer: {error}") from error
+    if best.label != LABELS[0]:
+        raise BuildError(f"{PICTURE.name} is {best.label!r}")
+
+
 def _check_health(address: str) -> None:
     with grpc.insecure_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
@@ -117,18 +124,24 @@ def _check_health(address: str) -> None:
 
 
 def _check_confined(part: str, pid: int) -> None:
-    """Of the running process, as the kernel tells it."""
-    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    root = next(line for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines() if " / / " in line)
+    process = Path("/proc", str(pid))
+    if wrong := loose((process / "status").read_text(), (process / "mountinfo").read_text()):
+        raise BuildError(f"{part}: not as containers are run: {', '.join(wrong)}")
+
+
+def loose(status_text: str, mounts_text: str) -> list[str]:
+    """How a process is not confined, by the kernel's files `status` and `mountinfo` of it."""
+    status = dict(line.split(":\t", 1) for line in status_text.splitlines())
+    mounts = [line.split() for line in mounts_text.splitlines()]
+    options = [mount[5].split(",") for mount in mounts if mount[4] == "/"]
     found = {
         "user": status["Uid"].split()[0] == USER,
         "first process": status["NSpid"].split()[-1] == "1",
         "capabilities": int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0,
         "no_new_privs": status["NoNewPrivs"] == "1",
-        "read-only root": root.split()[5].startswith("ro"),
+        "read-only root": bool(options) and all("ro" in each for each in options),
     }
-    if wrong := [name for name, right in found.items() if not right]:
-        raise BuildError(f"{part}: not as containers are run: {', '.join(wrong)}")
+    return [name for name, right in found.items() if not right]
 
 
 def _stop(running: "dict[str, subprocess.Popen[bytes]]") -> float:
@@ -136,7 +149,11 @@ def _stop(running: "dict[str, subprocess.Popen[bytes]]") -> float:
     for process in running.values():
         os.kill(_first(process), signal.SIGTERM)
     for part, process in running.items():
-        if status := process.wait(STOP_S):
+        try:
+            status = process.wait(STOP_S)
+        except subprocess.TimeoutExpired as error:
+            raise BuildError(f"{part} does not stop within {STOP_S:g} s") from error
+        if status:
             raise BuildError(f"{part} ends with status {status}")
     return time.monotonic() - began
 

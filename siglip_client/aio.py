@@ -205,6 +205,7 @@ class AsyncClient:
 
     async def call(self, method: str, request: Message, *, timeout_s: float | None = None) -> Any:
         """See Client.call."""
+        channel.check_method(method)
         timeout_s = self.timeout_s if timeout_s is None else timeout_s
         return (await self._call(method, timeout_s, Chunk([], request)))[1]
 

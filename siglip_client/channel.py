@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import grpc
+from siglip.v1 import embedding_pb2, model_pb2, zero_shot_pb2
 from siglip.v1.embedding_pb2_grpc import EmbeddingServiceStub
 from siglip.v1.model_pb2_grpc import ModelServiceStub
 from siglip.v1.zero_shot_pb2_grpc import ZeroShotServiceStub
@@ -31,6 +32,14 @@ CALLS_OF_A_CONNECTION = 256
 
 NO_TIME = "no time is left for the call"
 NO_PLACE = "the client had too many other calls on the way: time is over before the call was sent"
+
+_UNARY = tuple(
+    method.name
+    for file in (embedding_pb2, zero_shot_pb2, model_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+    if not method.client_streaming
+)
 
 Option = tuple[str, str | int]
 Priority = Literal["interactive", "batch"]
@@ -117,6 +126,12 @@ def methods(channel: Any) -> dict[str, Any]:
     """Every call of the public services by its name."""
     stubs = (EmbeddingServiceStub(channel), ZeroShotServiceStub(channel), ModelServiceStub(channel))
     return {name: call for stub in stubs for name, call in vars(stub).items()}
+
+
+def check_method(name: str) -> None:
+    """Raises ValueError for what is no call with one request and one reply."""
+    if name not in _UNARY:
+        raise ValueError(f"method must be one of {', '.join(_UNARY)}, not {name!r}")
 
 
 def new_request_id() -> str:

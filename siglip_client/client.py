@@ -251,9 +251,10 @@ class Client:
     def call(self, method: str, request: Message, *, timeout_s: float | None = None) -> Any:
         """Sends one request of siglip.v1 as it is, and returns the reply as it came.
 
-        method: "EmbedTexts" and so on. For requests that the other methods do not make;
-        retries and errors are theirs.
+        method: "EmbedTexts" and so on, but for EmbedStream. For requests that the other
+        methods do not make; retries and errors are theirs. Raises ValueError for another method.
         """
+        channel.check_method(method)
         timeout_s = self.timeout_s if timeout_s is None else timeout_s
         return self._call(method, timeout_s, Chunk([], request))[1]
 

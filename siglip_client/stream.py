@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
+from weakref import WeakSet
 
 import grpc
 from siglip.v1 import embedding_pb2
@@ -37,7 +38,7 @@ class Stream:
         self._lock = lock
         self._error: BaseException | None = None
         self._closed = threading.Event()
-        self._senders: list[threading.Thread] = []
+        self._senders = WeakSet[threading.Thread]()  # a stream may have thousands, one after the other
 
     def results(self, items: Iterable[StreamItem]) -> Iterator[StreamResult]:
         """Exactly one for each item. Raises SiglipError, and whatever `items` raises."""
@@ -161,7 +162,7 @@ class Stream:
 
     def _messages(self, link: Link) -> Iterator[embedding_pb2.EmbedStreamRequest]:
         """What gRPC's own thread sends; its end closes our side."""
-        self._senders.append(threading.current_thread())
+        self._senders.add(threading.current_thread())
         yield self._flow.first
         while True:
             with self._lock:

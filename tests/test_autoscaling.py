@@ -43,6 +43,15 @@ def test_down_only_to_the_highest_of_the_window() -> None:
     assert found[21] == 1
 
 
+def test_down_no_faster_than_the_policy() -> None:
+    rule = Rule(entries_per_worker=10, max_replicas=8, stabilization_s=0, down_share=0.5, down_period_s=60)
+    scaler, current, found = Autoscaler(rule), 8, []
+    for now_s in range(0, 181, 15):
+        current = scaler.replicas(now_s, 1, current)
+        found.append(current)
+    assert found == [4, 4, 4, 4, 2, 2, 2, 2, 1, 1, 1, 1, 1]
+
+
 def test_to_zero_only_after_the_cooldown() -> None:
     found = after([10, *[0] * 22], 1)
     assert found[19] == 1

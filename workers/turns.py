@@ -1,4 +1,7 @@
-"""Workers of one machine measure one after the other: side by side, each would measure the other, too."""
+"""Workers measure one after the other: side by side on one machine, each would measure the other, too.
+
+Those that share a temporary folder do, as all of one `siglip serve`.
+"""
 
 import fcntl
 import logging
@@ -22,7 +25,7 @@ def turn(
     longest_wait_s: float = LONGEST_WAIT_S,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[bool]:
-    """Alone among this user's workers on the machine, as long as the block runs; False where it could not be.
+    """Alone among this user's workers with this folder, as long as the block runs; False where it cannot be.
 
     A turn ends with its process, however that ends.
     """

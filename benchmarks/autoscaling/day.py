@@ -18,7 +18,14 @@ START_S = 20.0
 DEADLINE_S = 60.0
 # One batch. With more, a worker that is needed looks dispensable in a quiet moment: it goes, work piles up,
 # and many come (113 turns a day with one and a half batches).
-RULE = Rule(entries_per_worker=BATCH_ENTRIES, max_replicas=10)
+# The rest is what the chart asks of KEDA and Kubernetes; tests/deploy/test_chart.py holds the two together.
+RULE = Rule(
+    entries_per_worker=BATCH_ENTRIES,
+    max_replicas=10,
+    polling_interval_s=5.0,
+    down_share=0.5,
+    down_period_s=60.0,
+)
 
 # Hour and calls a second, with straight lines between: silence at night, a morning that begins at once, two
 # bursts, and an evening that fades.

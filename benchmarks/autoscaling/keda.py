@@ -2,7 +2,8 @@
 
 From zero to one and back KEDA decides itself (`pollingInterval`, `cooldownPeriod`). From one on it makes a
 HorizontalPodAutoscaler with an external metric of type AverageValue: ceil(entries / target), left as it is
-within a tolerance of a tenth, and lowered only to the highest that was wanted in the last minutes.
+within a tolerance of a tenth, lowered only to the highest that was wanted in the last minutes, and no faster
+than its policy allows.
 """
 
 import math
@@ -25,6 +26,9 @@ class Rule:
     cooldown_s: float = 300.0
     sync_s: float = 15.0
     stabilization_s: float = 300.0
+    down_share: float = 1.0
+    """Of the replicas, so many may go in `down_period_s`."""
+    down_period_s: float = 15.0
 
 
 @dataclass
@@ -35,6 +39,7 @@ class Autoscaler:
     _due_s: float = 0.0
     _last_active_s: float = 0.0
     _wanted: deque[tuple[float, int]] = field(default_factory=deque)
+    _changes: deque[tuple[float, int]] = field(default_factory=deque)
 
     def replicas(self, now_s: float, entries: int, current: int) -> int:
         """From the entries of the stream and the replicas that are set now."""
@@ -47,8 +52,12 @@ class Autoscaler:
             return max(1, self.rule.min_replicas) if entries else self.rule.min_replicas
         if not entries and now_s - self._last_active_s >= self.rule.cooldown_s:
             self._wanted.clear()
+            self._changes.clear()
             return self.rule.min_replicas
-        return self._bounded(self._stable(now_s, self._desired(entries, current)), current)
+        bounded = self._bounded(now_s, self._stable(now_s, self._desired(entries, current)), current)
+        if bounded != current:
+            self._changes.append((now_s, bounded - current))
+        return bounded
 
     def _desired(self, entries: int, current: int) -> int:
         ratio = entries / (self.rule.entries_per_worker * current)
@@ -63,9 +72,16 @@ class Autoscaler:
             self._wanted.popleft()
         return max(wanted for _, wanted in self._wanted)
 
-    def _bounded(self, wanted: int, current: int) -> int:
-        most = max(current + UP_PODS, math.floor(current * UP_FACTOR))
+    def _bounded(self, now_s: float, wanted: int, current: int) -> int:
         if wanted < current:
             # The window holds what was wanted, never less than one while KEDA keeps the target active.
-            return max(1, self.rule.min_replicas, wanted)
+            return min(current, max(1, self.rule.min_replicas, wanted, self._least(now_s, current)))
+        most = max(current + UP_PODS, math.floor(current * UP_FACTOR))
         return min(wanted, most, self.rule.max_replicas)
+
+    def _least(self, now_s: float, current: int) -> int:
+        """What the policy leaves of the replicas that there were when its period began."""
+        while self._changes and self._changes[0][0] <= now_s - self.rule.down_period_s:
+            self._changes.popleft()
+        at_first = current - sum(change for _, change in self._changes)
+        return int(at_first * (1 - self.rule.down_share))

@@ -28,12 +28,14 @@ from tests.support.valkey import free_port, wait_until
 ROWS, BATCH_S = 8, 0.2
 # Minutes are seconds here.
 RULE = Rule(
-    entries_per_worker=12,
+    entries_per_worker=8,
     max_replicas=6,
     polling_interval_s=1.0,
     cooldown_s=6.0,
     sync_s=1.0,
     stabilization_s=6.0,
+    down_share=0.5,
+    down_period_s=1.0,
 )
 # Seconds, and calls a second meanwhile.
 PHASES = ((3, 0), (10, 20), (15, 150), (12, 30), (14, 0), (12, 60), (16, 0))

@@ -62,8 +62,9 @@ def _page(day: Day, run: Run) -> str:
 
 Made by `make bench-autoscaling`. Workers are added and removed by the length of their tower's stream, as a
 KEDA ScaledObject does it: `ceil(entries / {rule.entries_per_worker})` workers, zero of them when nothing
-came for {rule.cooldown_s:g} s. [The formula](../../benchmarks/autoscaling/keda.py) has the intervals, the
-tolerance, the scale-up limits and the stabilization window of KEDA and Kubernetes.
+came for {rule.cooldown_s:g} s, at most {rule.down_share:.0%} of them fewer in {rule.down_period_s:g} s.
+These are the numbers that [the chart](../deployment.md#autoscaling) gives to KEDA; sync, tolerance and the
+limits of growth in [the formula](../../benchmarks/autoscaling/keda.py) are those of Kubernetes.
 
 ## A day, simulated
 
@@ -84,8 +85,7 @@ KEDA (up to {rule.polling_interval_s:g} s) and a start; clients need a deadline 
 
 ## Real processes, in fast motion
 
-The same rule with seconds for minutes and {quick.entries_per_worker} entries a worker
-(sync {quick.sync_s:g} s, stabilization and cooldown
+The same rule with seconds for minutes (sync {quick.sync_s:g} s, stabilization and cooldown
 {quick.cooldown_s:g} s) reads the real stream and starts and drains real workers around a stand-in for the
 model, under a real gateway.
 

@@ -83,8 +83,8 @@ Nothing is planned to be busy for more than {BUSY:.0%} of the time.
 - **Memory of the queue** holds what waits, not what was computed: at most `--queue-max-entries` entries of 8
   images a tower and class, {512 * 8 * PIXEL_BYTES / 2**20:,.0f} MiB with the default of 512.
 
-Texts cost the queue {64 * 4} bytes each and gateways well below a tenth of an image: with texts the workers
-are all that counts.
+A text is {64 * 4} bytes in the queue, its vector 4 bytes a dimension (3 KB for 768), and it costs a gateway
+well below a tenth of an image: with texts the workers are nearly all that counts.
 
 These are sums of parts. [Scaling](benchmarks/scaling.md) shows how far real processes add up.
 """

@@ -147,7 +147,9 @@ func (s *stream) pause(ctx context.Context, end incoming, failures int) error {
 			if !given || advice < 0 {
 				return end.err
 			}
-			wait = jittered(advice, 1, 1.25)
+			if told := jittered(advice, 1, 1.25); told > wait {
+				wait = told
+			}
 		} else if !passes(end.err) {
 			return end.err
 		}

@@ -87,3 +87,10 @@ def test_a_request_is_sent_as_it_is(client: Any, service: StandIn) -> None:
     assert [seen.method for seen in service.seen] == ["EmbedTexts"] * 2
     assert all(list(seen.request.texts) == texts for seen in service.seen)
     assert all(seen.time_left_s <= 5.01 for seen in service.seen), "but for rounding by gRPC"
+
+
+@pytest.mark.parametrize("name", ["EmbedTxts", "EmbedStream"])
+def test_what_is_no_such_call_is_refused(client: Any, service: StandIn, name: str) -> None:
+    with pytest.raises(ValueError, match=f"one of EmbedTexts, EmbedImages, .*, not '{name}'"):
+        client.call(name, embedding_pb2.EmbedTextsRequest(texts=["a"]))
+    assert not service.seen

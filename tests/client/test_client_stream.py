@@ -383,3 +383,19 @@ def test_a_stream_that_has_ended_leaves_no_thread_of_grpc(
     with streaming(service) as address, Client(address) as client:
         check(list(client.embed_stream(texts(2))), texts(2))
         assert [sender.is_alive() for sender in senders] == [False]
+
+
+def test_a_stream_of_days_does_not_remember_each_connection(
+    service: StreamStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages, streams = Stream._messages, list[Stream]()
+
+    def seen(self: Stream, link: Any) -> Iterator[Any]:
+        streams.append(self)
+        return messages(self, link)
+
+    monkeypatch.setattr(Stream, "_messages", seen)
+    service.scripts.extend([drains_after(2)] * 30)
+    with streaming(service) as address, Client(address) as client:
+        check(list(client.embed_stream(texts(80))), texts(80))
+    assert len(streams) > 30 and len(streams[0]._senders) < 10

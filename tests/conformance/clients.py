@@ -62,27 +62,33 @@ class Client:
         """Raises ClientFailed."""
         for command in self.build:
             shell = ["bash", "-ec", command]
-            done = subprocess.run(
-                shell,
-                cwd=self.folder,
-                env=_environ(),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=BUILD_TIMEOUT_S,
-            )
+            try:
+                done = subprocess.run(
+                    shell,
+                    cwd=self.folder,
+                    env=_environ(),
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    timeout=BUILD_TIMEOUT_S,
+                )
+            except subprocess.TimeoutExpired as error:
+                raise ClientFailed(f"{command}: not done after {BUILD_TIMEOUT_S} s") from error
             if done.returncode:
                 raise ClientFailed(f"{command}: {_end_of(done.stdout)}")
 
     def run_plan(self, plan: Path, hear: Callable[[Line], None]) -> None:
         """`hear` gets every line as it comes. Raises ClientFailed when the program does not end well."""
         with plan.with_suffix(".log").open("w+b") as log:
-            process = subprocess.Popen(
-                [*self.run, str(plan)],
-                cwd=self.folder,
-                env=_environ() | _PROXIES,
-                stdout=subprocess.PIPE,
-                stderr=log,
-            )
+            try:
+                process = subprocess.Popen(
+                    [*self.run, str(plan)],
+                    cwd=self.folder,
+                    env=_environ() | _PROXIES,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                )
+            except OSError as error:
+                raise ClientFailed(f"{self.run[0]}: {error.strerror}") from error
             clock = threading.Timer(PLAN_TIMEOUT_S, process.kill)
             clock.start()
             try:

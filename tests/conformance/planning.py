@@ -23,8 +23,13 @@ Case = dict[str, Any]
 
 
 def read_cases(names: Sequence[str] = ()) -> list[Case]:
-    """All cases, or those of these names and the ones that they build on; written out in full."""
+    """All cases, or those of these names and the ones that they build on; written out in full.
+
+    Raises SystemExit for a name without a case.
+    """
     cases = [expanded(case) for case in json.loads(CASES_FILE.read_text(encoding="utf-8"))]
+    if strange := set(names) - {case["name"] for case in cases}:
+        raise SystemExit(f"there is no case {', '.join(sorted(strange))}; they are in {CASES_FILE.name}")
     wanted = set(names) | {case["label_set_from"] for case in cases if _builds(case, names)}
     return [case for case in cases if not names or case["name"] in wanted]
 

@@ -82,6 +82,11 @@ def test_a_chosen_case_brings_what_it_builds_on() -> None:
     ]
 
 
+def test_a_case_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(SystemExit, match="there is no case textz;"):
+        read_cases(["texts", "textz"])
+
+
 @pytest.mark.parametrize("client", clients.every_client(), ids=lambda client: client.language)
 def test_a_client_says_how_it_is_built_and_run(client: clients.Client) -> None:
     assert client.language and client.run and client.needs
@@ -102,3 +107,14 @@ def test_packages_of_a_client_that_can_be_built_are_left_alone(
     wanting = clients.Client(tmp_path, "Y", ("bash", "no-such-program"), (), ("true",), ("y", "bash"))
     monkeypatch.setattr(clients, "every_client", lambda: [ready, wanting])
     assert clients.packages() == ["bash", "y"]
+
+
+def test_a_client_that_cannot_be_built_or_started_takes_no_other_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "BUILD_TIMEOUT_S", 0.01)
+    client = clients.Client(tmp_path, "X", (), ("exec sleep 60",), ("build/not-made",), ())
+    with pytest.raises(clients.ClientFailed, match="exec sleep 60: not done after"):
+        client.build_it()
+    with pytest.raises(clients.ClientFailed, match="build/not-made: No such file"):
+        client.run_plan(tmp_path / "plan.json", print)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.autoscaling.day import RULE
 from benchmarks.autoscaling.keda import TOLERANCE
 from broker import JOB_CLASSES, model_tag
 from broker.keys import Keys
@@ -46,6 +47,17 @@ def test_autoscaling_sees_that_more_waits_than_slow_workers_do() -> None:
     values = yaml.safe_load((ROOT / charts.CHART / "values.yaml").read_text())
     asked = values["worker"]["autoscaling"]["entriesPerReplica"]
     assert WINDOW_AT_LEAST / asked > 1 + TOLERANCE
+
+
+def test_the_simulated_rule_is_that_of_the_chart() -> None:
+    scaled = named("scale-to-zero", "ScaledObject", "base-vision")["spec"]
+    down = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]
+    assert {int(each["metadata"]["streamLength"]) for each in scaled["triggers"]} == {RULE.entries_per_worker}
+    assert (scaled["pollingInterval"], scaled["cooldownPeriod"]) == (RULE.polling_interval_s, RULE.cooldown_s)
+    assert down["stabilizationWindowSeconds"] == RULE.stabilization_s
+    assert down["policies"] == [
+        {"type": "Percent", "value": 100 * RULE.down_share, "periodSeconds": RULE.down_period_s}
+    ]
 
 
 def test_a_change_makes_it_stale(tmp_path: Path) -> None:

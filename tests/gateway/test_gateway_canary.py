@@ -183,6 +183,9 @@ async def test_a_slow_tower_is_asked_less_often(own: Path, compute_us: int, paus
     assert canary.pause_s == 1
     await canary.send()
     assert canary.proved and canary.pause_s == pytest.approx(pause_s)
+    queue.compute_us = 50 * compute_us  # in a batch with rows of others
+    await canary.send()
+    assert canary.pause_s == pytest.approx(pause_s)
 
 
 async def test_only_a_sound_first_answer_is_the_measure(own: Path) -> None:
