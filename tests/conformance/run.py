@@ -50,6 +50,8 @@ def main() -> int:
     if given.page:
         page.FILE.write_text(page.page(cases, found, chosen), encoding="utf-8")
     print(f"{table(cases, found)}\n\n{summary(found)}")
+    if not any(not outcome.not_run for outcome in found):
+        return 2  # nothing was shown
     return int(any(outcome.failed for outcome in found))
 
 

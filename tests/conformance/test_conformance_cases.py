@@ -1,15 +1,17 @@
 """The list of cases and the clients' own descriptions are well formed."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from siglip.v1 import embedding_pb2, model_pb2, zero_shot_pb2
 
-from tests.conformance import clients, peculiar_servers
+from tests.conformance import clients, peculiar_servers, run
 from tests.conformance.inputs import write_inputs
 from tests.conformance.judge import CHECKS
 from tests.conformance.planning import Case, expanded, plan, read_cases
+from tests.conformance.trial import Outcome
 
 CASES = read_cases()
 REQUESTS = {
@@ -107,6 +109,22 @@ def test_packages_of_a_client_that_can_be_built_are_left_alone(
     wanting = clients.Client(tmp_path, "Y", ("bash", "no-such-program"), (), ("true",), ("y", "bash"))
     monkeypatch.setattr(clients, "every_client", lambda: [ready, wanting])
     assert clients.packages() == ["bash", "y"]
+
+
+@pytest.mark.parametrize(
+    ("found", "code"),
+    [
+        ([Outcome("X", not_run="needs x")], 2),
+        ([Outcome("X", not_run="needs x"), Outcome("Y")], 0),
+        ([Outcome("X"), Outcome("Y", problems={"texts": ["wrong"]})], 1),
+    ],
+)
+def test_what_did_not_run_has_not_passed(
+    found: list[Outcome], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["run", "--case", "texts"])
+    monkeypatch.setattr(run, "outcomes", lambda cases, chosen: found)
+    assert run.main() == code
 
 
 def test_a_client_that_cannot_be_built_or_started_takes_no_other_along(

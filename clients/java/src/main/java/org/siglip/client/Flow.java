@@ -67,7 +67,7 @@ final class Flow {
 
   /** Until the first message comes there is none. */
   long heartbeatMs(long otherwise) {
-    return opened == null ? otherwise : opened.getHeartbeatIntervalMs();
+    return opened == null ? otherwise : Math.max(100, opened.getHeartbeatIntervalMs());
   }
 
   int waitingCount() {
