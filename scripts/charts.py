@@ -1,8 +1,8 @@
 """Renders the Helm chart with each file of values in deploy/chart/ci, into tests/deploy/rendered.
 
-`charts.py --write` renders them; without it they are rendered again and compared, each manifest of a kind that
-Kubernetes itself has is validated against its schema, and values that cannot be must be refused. It needs
-helm-python-sdk and kubernetes-validate.
+`charts.py --write` renders them; without it they are rendered again and compared, each manifest of a kind
+that Kubernetes itself has is validated against its schema, and values that cannot be must be refused. It
+needs helm-python-sdk and kubernetes-validate.
 """
 
 import hashlib

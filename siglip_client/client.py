@@ -65,6 +65,10 @@ class Client:
     priority: "batch" for work that may wait while interactive calls are answered.
 
     Every call raises SiglipError or one of its children (see siglip_client.errors).
+
+    A process that is forked while calls are on the way must make none, not even with a client
+    of its own: gRPC would wait in vain there, and may crash the parent. Processes that are
+    started by "spawn" or "forkserver", or before the first call, may.
     """
 
     def __init__(
