@@ -43,13 +43,13 @@ BAR_CELLS = 24
 
 def main() -> int:
     arguments = parse_arguments()
-    pictures = sorted(p for p in arguments.samples.iterdir() if p.suffix.lower() in PICTURE_KINDS)
-    if not pictures:
-        print(f"no pictures in {arguments.samples}", file=sys.stderr)
-        return 2
     try:
+        pictures = sorted(p for p in arguments.samples.iterdir() if p.suffix.lower() in PICTURE_KINDS)
+        if not pictures:
+            print(f"no pictures in {arguments.samples}", file=sys.stderr)
+            return 2
         run(arguments.model, pictures, arguments.chart)
-    except (StartFailed, SiglipError) as error:
+    except (StartFailed, SiglipError, OSError) as error:
         print(f"demo failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -48,7 +48,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tools", type=Path, default=ROOT / ".venv-deploy" / "bin")
     parser.add_argument("--allow-missing", action="store_true")
-    parser.add_argument("--only", help="a check's name")
+    parser.add_argument("--only", choices=[check.name for check in CHECKS], help="a check's name")
     arguments = parser.parse_args()
     chosen = [check for check in CHECKS if arguments.only in (None, check.name)]
     try:
@@ -93,7 +93,7 @@ def lint(tools: Path) -> str:
 
 def chart(tools: Path) -> str:
     ran(tools / "python", "-m", "scripts.charts")
-    return "every case renders, and what is of Kubernetes itself fits its schemas"
+    return "every case renders, and what is of Kubernetes itself fits its schemas; wrong values are refused"
 
 
 def compose(tools: Path) -> str:

@@ -33,7 +33,7 @@ from siglip_client.results import (
     Tokens,
 )
 from siglip_client.status import retry_wait_s, to_exception
-from siglip_client.stream_aio import AsyncStream
+from siglip_client.stream_aio import AsyncStream, is_cancelled
 from siglip_client.stream_flow import Flow
 from siglip_client.stream_items import StreamItem, StreamResult
 from siglip_client.stream_patience import Patience
@@ -71,7 +71,7 @@ class AsyncClient:
         asyncio.get_running_loop()  # a channel made outside belongs to a loop that never runs
         self.address = address
         self.model = model
-        self.timeout_s = timeout_s
+        self.timeout_s = channel.seconds(timeout_s)
         self._retries = retries
         self._parallel_calls = parallel_calls
         options = channel.options(
@@ -95,6 +95,7 @@ class AsyncClient:
         self._places = asyncio.Semaphore(connections * channel.CALLS_OF_A_CONNECTION)
         self._open_streams: WeakSet[AsyncStream] = WeakSet()
         self._served: ModelDescription | None = None
+        self._closed = False
 
     async def embed_texts(
         self,
@@ -142,7 +143,7 @@ class AsyncClient:
             connections=len(self._streams),
             fingerprint=fingerprint,
         )
-        patience = Patience(flow, self.timeout_s if timeout_s is None else timeout_s, self.address)
+        patience = Patience(flow, self._seconds(timeout_s), self.address)
         stream = AsyncStream(flow, patience, self._streams, self._stream_metadata)
         self._open_streams.add(stream)
         return stream.results(items)
@@ -206,13 +207,13 @@ class AsyncClient:
     async def call(self, method: str, request: Message, *, timeout_s: float | None = None) -> Any:
         """See Client.call."""
         channel.check_method(method)
-        timeout_s = self.timeout_s if timeout_s is None else timeout_s
-        return (await self._call(method, timeout_s, Chunk([], request)))[1]
+        return (await self._call(method, self._seconds(timeout_s), Chunk([], request)))[1]
 
     async def close(self) -> None:
         """Ends all calls and closes the connections."""
+        self._closed = True
         for stream in self._open_streams:  # which closing a channel would let go on
-            stream.fail(Unavailable("the client is closed"))
+            stream.fail(Unavailable(channel.CLOSED))
         for each in self._channels:
             await each.close()
 
@@ -229,6 +230,9 @@ class AsyncClient:
         request_id = channel.new_request_id()
         return request_id, channel.metadata(request_id, self._token, self._priority)
 
+    def _seconds(self, timeout_s: float | None) -> float:
+        return channel.seconds(self.timeout_s if timeout_s is None else timeout_s)
+
     async def _run(self, plan: Callable[..., Operation[Result]], timeout_s: float | None) -> Result:
         served = self._served or await self.get_model(timeout_s=timeout_s)
         try:
@@ -238,8 +242,7 @@ class AsyncClient:
             raise
 
     async def _send(self, operation: Operation[Result], timeout_s: float | None) -> Result:
-        timeout_s = self.timeout_s if timeout_s is None else timeout_s
-        call = partial(self._call_with_labels, operation, timeout_s)
+        call = partial(self._call_with_labels, operation, self._seconds(timeout_s))
         return operation.read(await self._in_order(call, operation))
 
     async def _in_order(
@@ -291,7 +294,12 @@ class AsyncClient:
                 if reply is None:  # grpc.aio, when the deadline passes as the reply arrives
                     raise DeadlineExceeded("no answer in time", request_id=request_id)
                 return chunk, reply
-            except grpc.RpcError as error:
+            except (grpc.RpcError, grpc.aio.UsageError, asyncio.CancelledError) as error:
+                # Its closing cancels what waits, which no caller asked for.
+                if self._closed and not is_cancelled():
+                    raise Unavailable(channel.CLOSED, request_id=request_id) from None
+                if not isinstance(error, grpc.RpcError):
+                    raise
                 wait_s = retry_wait_s(error, deadline - time.monotonic()) if retries_left else None
                 if wait_s is None:
                     raise to_exception(error, self.address, request_id) from error

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import ssl
 import uuid
 from dataclasses import dataclass
 from ipaddress import ip_address
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +32,10 @@ MAX_RETRIES = 4
 # so some of 10,000 calls started together would fail. What is above this number waits for its turn.
 CALLS_OF_A_CONNECTION = 256
 
+# gRPC takes a time that ends centuries ahead for one that is over.
+LONGEST_S = 365 * 24 * 3600.0
+
+CLOSED = "the client is closed"
 NO_TIME = "no time is left for the call"
 NO_PLACE = "the client had too many other calls on the way: time is over before the call was sent"
 
@@ -68,6 +74,13 @@ def options(address: str, *, retries: int, max_message_bytes: int, retry_buffer_
         # A proxy of the environment has no way to this machine, and would see a token in clear.
         ("grpc.enable_http_proxy", int(not is_local(address))),
     ]
+
+
+def seconds(timeout_s: float) -> float:
+    """The time as gRPC can wait it. Raises ValueError for what is not a number."""
+    if not isinstance(timeout_s, Real) or math.isnan(timeout_s):
+        raise ValueError(f"timeout_s must be a number of seconds, not {timeout_s!r}")
+    return min(float(timeout_s), LONGEST_S)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 
 from siglip_client import channel, operations
 from siglip_client.chunks import Chunk
-from siglip_client.errors import LABEL_SET_NOT_FOUND, DeadlineExceeded, InvalidRequest, NotFound
+from siglip_client.errors import LABEL_SET_NOT_FOUND, DeadlineExceeded, InvalidRequest, NotFound, Unavailable
 from siglip_client.images import ImageLike
 from siglip_client.operations import Operation
 from siglip_client.results import (
@@ -65,6 +65,10 @@ class Client:
     priority: "batch" for work that may wait while interactive calls are answered.
 
     Every call raises SiglipError or one of its children (see siglip_client.errors).
+
+    A process that is forked while calls are on the way must make none, not even with a client
+    of its own: gRPC would wait in vain there, and may crash the parent. Processes that are
+    started by "spawn" or "forkserver", or before the first call, may.
     """
 
     def __init__(
@@ -87,7 +91,7 @@ class Client:
     ) -> None:
         self.address = address
         self.model = model
-        self.timeout_s = timeout_s
+        self.timeout_s = channel.seconds(timeout_s)
         self._retries = retries
         self._parallel_calls = parallel_calls
         options = channel.options(
@@ -110,6 +114,7 @@ class Client:
         self._streams = [each["EmbedStream"] for each in methods]
         self._places = threading.Semaphore(connections * channel.CALLS_OF_A_CONNECTION)
         self._served: ModelDescription | None = None
+        self._closed = False
 
     def embed_texts(
         self,
@@ -176,7 +181,7 @@ class Client:
             connections=len(self._streams),
             fingerprint=fingerprint,
         )
-        patience = Patience(flow, self.timeout_s if timeout_s is None else timeout_s, self.address)
+        patience = Patience(flow, self._seconds(timeout_s), self.address)
         return Stream(flow, patience, self._streams, self._stream_metadata).results(items)
 
     def classify(
@@ -255,11 +260,11 @@ class Client:
         methods do not make; retries and errors are theirs. Raises ValueError for another method.
         """
         channel.check_method(method)
-        timeout_s = self.timeout_s if timeout_s is None else timeout_s
-        return self._call(method, timeout_s, Chunk([], request))[1]
+        return self._call(method, self._seconds(timeout_s), Chunk([], request))[1]
 
     def close(self) -> None:
         """Ends all calls and closes the connections."""
+        self._closed = True
         for each in self._channels:
             each.close()
 
@@ -276,6 +281,9 @@ class Client:
         request_id = channel.new_request_id()
         return request_id, channel.metadata(request_id, self._token, self._priority)
 
+    def _seconds(self, timeout_s: float | None) -> float:
+        return channel.seconds(self.timeout_s if timeout_s is None else timeout_s)
+
     def _run(self, plan: Callable[..., Operation[Result]], timeout_s: float | None) -> Result:
         served = self._served or self.get_model(timeout_s=timeout_s)
         try:
@@ -285,8 +293,7 @@ class Client:
             raise
 
     def _send(self, operation: Operation[Result], timeout_s: float | None) -> Result:
-        timeout_s = self.timeout_s if timeout_s is None else timeout_s
-        call = partial(self._call_with_labels, operation, timeout_s)
+        call = partial(self._call_with_labels, operation, self._seconds(timeout_s))
         return operation.read(list(self._in_order(call, operation.chunks)))
 
     def _in_order(
@@ -338,7 +345,11 @@ class Client:
                     send = next(self._methods)[method]
                     metadata = channel.metadata(request_id, self._token, self._priority)
                     return chunk, send(chunk.request, timeout=time_left_s, metadata=metadata)
-            except grpc.RpcError as error:
+            except (grpc.RpcError, ValueError) as error:
+                if self._closed:  # by gRPC's words a call that was cancelled, or a wrong value
+                    raise Unavailable(channel.CLOSED, request_id=request_id) from None
+                if isinstance(error, ValueError):
+                    raise
                 wait_s = retry_wait_s(error, deadline - time.monotonic()) if retries_left else None
                 if wait_s is None:
                     raise to_exception(error, self.address, request_id) from error

@@ -11,6 +11,7 @@ from weakref import WeakSet
 import grpc
 from siglip.v1 import embedding_pb2
 
+from siglip_client.channel import CLOSED
 from siglip_client.errors import Unavailable
 from siglip_client.stream_flow import Flow, Link
 from siglip_client.stream_items import StreamItem, StreamResult, prepare
@@ -140,7 +141,7 @@ class Stream:
         try:
             return method(self._messages(link), metadata=metadata)
         except ValueError:  # gRPC's word for a channel that is closed
-            raise Unavailable("the client is closed") from None
+            raise Unavailable(CLOSED) from None
 
     def _converse(self, link: Link, call: Any) -> None:
         with self._lock:

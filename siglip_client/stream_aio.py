@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any
 
 import grpc
 from siglip.v1 import embedding_pb2
 
+from siglip_client.channel import CLOSED
 from siglip_client.errors import Unavailable
 from siglip_client.stream_flow import CHUNK_BYTES, CHUNK_ITEMS, Flow, Link
 from siglip_client.stream_items import Entry, ImageItem, StreamItem, StreamResult, prepare
@@ -55,8 +56,11 @@ class AsyncStream:
         self, items: Iterable[StreamItem] | AsyncIterable[StreamItem]
     ) -> AsyncIterator[StreamResult]:
         """Exactly one for each item. Raises SiglipError, and whatever `items` raises."""
-        work = [self._feed(items), *map(self._keep, self._methods)]
-        tasks = [asyncio.create_task(self._watched(each)) for each in work]
+        work: list[tuple[Callable[[Any], Coroutine[Any, Any, None]], Any]] = [
+            (self._feed, items),
+            *((self._keep, method) for method in self._methods),
+        ]
+        tasks = [asyncio.create_task(self._watched(*each)) for each in work]
         try:
             while ready := await self._ready():
                 for result in ready:
@@ -71,9 +75,9 @@ class AsyncStream:
         self._error = self._error or error
         self._bell.ring()
 
-    async def _watched(self, work: Any) -> None:
+    async def _watched(self, work: Callable[[Any], Coroutine[Any, Any, None]], given: Any) -> None:
         try:
-            await work
+            await work(given)
         except Exception as error:
             self.fail(error)
 
@@ -175,7 +179,7 @@ class AsyncStream:
                 self._bell.ring()
         except asyncio.CancelledError:
             # So grpc.aio says, too, that the service has cancelled the call, or that we gave it up.
-            if not call.cancelled() or _is_cancelled():
+            if not call.cancelled() or is_cancelled():
                 raise
         finally:
             call.cancel()
@@ -199,10 +203,10 @@ def _opened(method: Callable[..., Any], metadata: Any) -> Any:
     try:
         return method(metadata=metadata)
     except grpc.aio.UsageError:  # gRPC's word for a channel that is closed
-        raise Unavailable("the client is closed") from None
+        raise Unavailable(CLOSED) from None
 
 
-def _is_cancelled() -> bool:
+def is_cancelled() -> bool:
     """Whether somebody wants this task to end."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 import pytest
 
-from siglip_client import InternalError, InvalidRequest, ItemErrors, Timing
+from siglip_client import InternalError, InvalidRequest, ItemErrors, Timing, Unavailable
 from tests.client.stand_in import (
     BAD,
     DIM,
@@ -256,6 +256,23 @@ def test_texts_that_are_not_unicode_are_named(
     assert {seen.method for seen in service.seen} <= {"GetModel"}
 
 
+@pytest.mark.parametrize("timeout_s", [1e12, math.inf])
+def test_a_very_long_time_is_not_over_at_once(connect: Connect, timeout_s: float) -> None:
+    assert len(connect(timeout_s=timeout_s).embed_texts(["a"])) == 1
+    assert len(connect().embed_texts(["a"], timeout_s=timeout_s)) == 1
+
+
+@pytest.mark.parametrize("timeout_s", [math.nan, "3"])
+def test_a_time_that_is_no_number_is_named(connect: Connect, timeout_s: Any) -> None:
+    told = f"timeout_s must be a number of seconds, not {timeout_s!r}"
+    with pytest.raises(ValueError, match=told):
+        connect(timeout_s=timeout_s)
+    with pytest.raises(ValueError, match=told):
+        connect().embed_texts(["a"], timeout_s=timeout_s)
+    with pytest.raises(ValueError, match=told):
+        next(connect().embed_stream([], timeout_s=timeout_s))
+
+
 def test_several_connections_are_used_in_turn(connect: Connect, service: StandIn) -> None:
     client = connect(connections=3)
     for _ in range(5):
@@ -268,5 +285,5 @@ def test_unix_sockets_and_with_blocks(tmp_path: Path, service: StandIn) -> None:
 
     with serving(service) as address, Client(f"dns:///{address}") as client:
         assert client.get_model().name == "stand-in"
-    with pytest.raises(ValueError, match="closed channel"):
+    with pytest.raises(Unavailable, match="the client is closed"):
         client.get_model()

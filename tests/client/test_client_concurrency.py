@@ -67,6 +67,36 @@ async def test_a_call_that_gets_no_turn_ends_in_time(
             assert len(await client.tokenize(["a"])) == len(blocking.tokenize(["a"])) == 1, "a place was lost"
 
 
+async def test_closing_the_asyncio_client_ends_what_waits_with_an_error_of_its_own(
+    address: str, service: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "CALLS_OF_A_CONNECTION", 1)
+    client = AsyncClient(address)
+    service.may_answer.clear()
+    calls = [asyncio.create_task(client.tokenize(["a"])) for _ in range(3)]
+    calls += [asyncio.create_task(client.get_model())]
+    await until(lambda: service.seen)
+    await client.close()
+    ends = await asyncio.gather(*calls, client.get_model(), return_exceptions=True)
+    service.may_answer.set()
+    assert {str(end).partition(" [")[0] for end in ends} == {"UNAVAILABLE: the client is closed"}
+
+
+@pytest.mark.parametrize("retries", [0, 4])
+async def test_closing_the_blocking_client_ends_what_waits_with_an_error_of_its_own(
+    address: str, service: StandIn, monkeypatch: pytest.MonkeyPatch, retries: int
+) -> None:
+    monkeypatch.setattr(channel, "CALLS_OF_A_CONNECTION", 1)
+    client = Client(address, retries=retries)
+    service.may_answer.clear()
+    calls = [asyncio.create_task(asyncio.to_thread(client.get_model)) for _ in range(3)]
+    await until(lambda: service.seen)
+    client.close()
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    service.may_answer.set()
+    assert {str(end).partition(" [")[0] for end in ends} == {"UNAVAILABLE: the client is closed"}
+
+
 class CountedFile(io.BytesIO):
     reads = 0
 

@@ -97,6 +97,16 @@ def test_a_service_that_cannot_start_says_why(tmp_path: Path) -> None:
         raise AssertionError("it started")
 
 
+def test_a_demo_that_cannot_write_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").touch()
+    monkeypatch.setattr(demo, "RUN_FOLDER", tmp_path / "run")
+    monkeypatch.setattr(sys, "argv", ["demo"])
+    assert demo.main() == 1
+    assert capsys.readouterr().err == f"demo failed: [Errno 17] File exists: '{tmp_path / 'run'}'\n"
+
+
 def test_table_and_summary_of_the_demo(capsys: pytest.CaptureFixture[str]) -> None:
     labels = tuple(LabelScore(f"label {i}", i, p, 0, 0) for i, p in enumerate((0.75, 0.0004, 0.0001, 0.0)))
     found = Classification(

@@ -1,5 +1,6 @@
 """embed_stream of both clients, a gateway by script: one result for each item, whatever happens."""
 
+import gc
 import itertools
 import threading
 import time
@@ -262,6 +263,12 @@ def test_items_that_may_succeed_later_are_sent_again_so_often(
     assert service.sent == {0: 3, 1: 3, 2: 3}
     assert results["key", 1].error.reason == "BUSY" and results["key", 1].error.index == 1
     assert results["key", 0].error is None
+
+
+def test_no_time_at_all_is_raised_at_once(client: Any) -> None:
+    with pytest.raises(DeadlineExceeded, match="no item was answered for 0 s"):
+        list(client.embed_stream(texts(1), timeout_s=0))
+    gc.collect()  # what was never begun would warn
 
 
 def test_no_progress_for_so_long_is_raised(client: Any, service: StreamStandIn) -> None:

@@ -30,7 +30,8 @@ def chosen_clients(languages: Sequence[str]) -> list[clients.Client]:
     found = clients.every_client()
     names = {client.language.lower() for client in found}
     if strange := {language.lower() for language in languages} - names:
-        raise SystemExit(f"there is no client for {', '.join(sorted(strange))}; there are {sorted(names)}")
+        known = ", ".join(sorted(names))
+        raise SystemExit(f"there is no client for {', '.join(sorted(strange))}; there are {known}")
     wanted = {language.lower() for language in languages} or names
     return [client for client in found if client.language.lower() in wanted]
 
@@ -45,6 +46,8 @@ def main() -> int:
     if given.packages:
         print(*clients.packages())
         return 0
+    if given.page and (given.case or given.language):
+        parser.error("--page is about all languages and cases: leave --language and --case out")
     cases, chosen = read_cases(given.case), chosen_clients(given.language)
     found = outcomes(cases, chosen)
     if given.page:

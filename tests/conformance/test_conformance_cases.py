@@ -11,6 +11,7 @@ from tests.conformance import clients, peculiar_servers, run
 from tests.conformance.inputs import write_inputs
 from tests.conformance.judge import CHECKS
 from tests.conformance.planning import Case, expanded, plan, read_cases
+from tests.conformance.run import main
 from tests.conformance.trial import Outcome
 
 CASES = read_cases()
@@ -87,6 +88,15 @@ def test_a_chosen_case_brings_what_it_builds_on() -> None:
 def test_a_case_that_does_not_exist_is_refused() -> None:
     with pytest.raises(SystemExit, match="there is no case textz;"):
         read_cases(["texts", "textz"])
+
+
+def test_a_page_of_some_languages_is_not_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["run", "--page", "--language", "go"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "leave --language and --case out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("client", clients.every_client(), ids=lambda client: client.language)

@@ -63,3 +63,13 @@ def test_images_of_another_time_are_left_alone(monkeypatch: pytest.MonkeyPatch, 
     assert checked(monkeypatch, tmp_path, Check("lint", lambda tools: "fine")) == 0
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert checked(monkeypatch, tmp_path, Check("gateway image", deploy_check.gateway_image)) == 2
+
+
+def test_a_check_that_is_none_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["deploy_check", "--only", "nosuch"])
+    with pytest.raises(SystemExit) as ended:
+        deploy_check.main()
+    assert ended.value.code
+    assert "invalid choice: 'nosuch' (choose from 'container files'" in capsys.readouterr().err
