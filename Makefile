@@ -110,10 +110,8 @@ train-demo: $(VENV)/.installed-run  ## Train the demo checkpoint again (an hour 
 eval-demo: $(VENV)/.installed-run  ## Score the demo checkpoint on fresh scenes
 	@$(BIN)/python -m training.eval_demo
 
-BENCH_SECONDS ?= 2
-BENCH_ROUNDS ?= 5
-bench: $(VENV)/.installed-dev  ## The service under load beside its limits and other servers: docs/benchmarks; BENCH_SECONDS=2
-	@env -u SIGLIP_MODEL $(BIN)/python -m benchmarks.service --seconds $(BENCH_SECONDS) --rounds $(BENCH_ROUNDS)
+bench: $(VENV)/.installed-dev  ## The service under load beside its limits and other servers: docs/benchmarks; ARGS="--rounds 5"
+	@env -u SIGLIP_MODEL $(BIN)/python -m benchmarks.service $(ARGS)
 
 PEERS := .venv-peers
 bench-peers: $(VENV)/.installed-dev  ## Install the other servers that bench measures, in an environment of their own

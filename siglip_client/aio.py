@@ -315,9 +315,7 @@ class AsyncClient:
         except TimeoutError:
             raise DeadlineExceeded(channel.NO_PLACE, request_id=request_id) from None
         try:
-            if (time_left_s := deadline - time.monotonic()) <= 0:
-                raise DeadlineExceeded(channel.NO_TIME, request_id=request_id)
-            yield time_left_s
+            yield channel.time_left_s(deadline, request_id)
         finally:
             self._places.release()
 

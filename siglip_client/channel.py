@@ -6,6 +6,7 @@ import json
 import math
 import re
 import ssl
+import time
 import uuid
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -19,6 +20,7 @@ from siglip.v1.embedding_pb2_grpc import EmbeddingServiceStub
 from siglip.v1.model_pb2_grpc import ModelServiceStub
 from siglip.v1.zero_shot_pb2_grpc import ZeroShotServiceStub
 
+from siglip_client.errors import DeadlineExceeded
 from siglip_client.status import REQUEST_ID_KEY
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
@@ -36,7 +38,6 @@ CALLS_OF_A_CONNECTION = 256
 LONGEST_S = 365 * 24 * 3600.0
 
 CLOSED = "the client is closed"
-NO_TIME = "no time is left for the call"
 NO_PLACE = "the client had too many other calls on the way: time is over before the call was sent"
 
 _UNARY = tuple(
@@ -81,6 +82,16 @@ def seconds(timeout_s: float) -> float:
     if not isinstance(timeout_s, Real) or math.isnan(timeout_s):
         raise ValueError(f"timeout_s must be a number of seconds, not {timeout_s!r}")
     return min(float(timeout_s), LONGEST_S)
+
+
+def time_left_s(deadline: float, request_id: str) -> float:
+    """Until then, by `time.monotonic()`.
+
+    Raises DeadlineExceeded if there is none: gRPC would send the call, and a quick service might even answer.
+    """
+    if (left_s := deadline - time.monotonic()) <= 0:
+        raise DeadlineExceeded("no time is left for the call", request_id=request_id)
+    return left_s
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -362,9 +362,6 @@ class Client:
         if not self._places.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise DeadlineExceeded(channel.NO_PLACE, request_id=request_id)
         try:
-            # gRPC would send a call without time, and a quick service might even answer.
-            if (time_left_s := deadline - time.monotonic()) <= 0:
-                raise DeadlineExceeded(channel.NO_TIME, request_id=request_id)
-            yield time_left_s
+            yield channel.time_left_s(deadline, request_id)
         finally:
             self._places.release()
