@@ -107,8 +107,8 @@ def urls(settings: RedisUrls) -> list[str]:
     """The URL, or one for each of its hosts."""
     url = _url(settings)
     scheme, mark, rest = url.partition("://")
-    login, at, place = rest.rpartition("@")
-    if settings.redis_password and ":" in login:
+    login, at, place = ("", "", rest) if rest.startswith("/") else rest.rpartition("@")
+    if settings.redis_password and (":" in login or "password=" in place.partition("?")[2]):
         raise ValueError(
             "it has a password, and --redis-password (SIGLIP_REDIS_PASSWORD) is set: give one of them"
         )

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import math
 import time
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,8 +25,9 @@ TIMEOUT_S = 10.0
 RETRY_S = 1.0
 LOOK_EVERY_S = 0.05
 # Of a tower's time, for each gateway: a large model on a CPU takes half a second for one picture.
-MOST_OF_THE_TIME = 0.01
-LONGEST_PAUSE_S = 60.0
+MAX_SHARE_OF_TIME = 0.01
+MAX_PAUSE_S = 60.0
+REMEMBERED = 5
 
 
 @dataclass
@@ -42,22 +44,24 @@ class Canary:
         self._row, self._shape, self._dtype = self.model.canary_row(self.tower)
         # Without stored vectors the first answer is the measure: a worker that changes is noticed.
         self._golden: Vector | None = self.model.golden.get(self.tower)
-        # The shortest: a batch that others filled takes longer than its row alone.
-        self._took_s = math.inf
+        self._took_s = deque[float](maxlen=REMEMBERED)
 
     @property
     def pause_s(self) -> float:
         """Until the next one."""
         if not self.proved:
             return min(RETRY_S, self.every_s)
-        return max(self.every_s, min(self._took_s / MOST_OF_THE_TIME, LONGEST_PAUSE_S))
+        # The shortest of the last ones: a batch that others filled takes longer than its row alone.
+        took_s = min(self._took_s, default=math.inf)
+        return max(self.every_s, min(took_s / MAX_SHARE_OF_TIME, MAX_PAUSE_S))
 
     async def follow(self) -> None:
         """Until cancelled. Without workers nobody is asked; the tower must prove itself when one comes."""
         due_s = 0.0
         while True:
             if not await self.broker.workers(self.tower):
-                self.proved, due_s, self._took_s = False, 0.0, math.inf
+                self.proved, due_s = False, 0.0
+                self._took_s.clear()
             elif time.monotonic() >= due_s:
                 await self._send_safely()
                 due_s = time.monotonic() + self.pause_s
@@ -87,8 +91,9 @@ class Canary:
             if not self.proved or self.broker.answered(self.tower) == answered:
                 self._failed(f"no answer: {error}")
             return
-        row, self._took_s = answer.rows[0], min(self._took_s, answer.compute_us / 1e6)
+        row = answer.rows[0]
         if isinstance(row, Row):
+            self._took_s.append(answer.compute_us / 1e6)
             self._judge(np.frombuffer(row.vector, "<f4"))
         else:
             self._failed(row.message)

@@ -50,7 +50,7 @@ EMBEDDING = "siglip.v1.EmbeddingService"
 ZERO_SHOT = "siglip.v1.ZeroShotService"
 MODEL = "siglip.v1.ModelService"
 
-# Above it gRPC refuses calls, and counts those that have just ended, so clients should keep to half of it.
+# Above it gRPC refuses calls, and counts those that have just ended, so clients should keep well below.
 # Without a number, or with gRPC's protection off, a peer that opens and resets calls costs gigabytes.
 MAX_CALLS_OF_A_CONNECTION = 1024
 # What a caller has beyond the longest call to read its reply on a connection that ends.

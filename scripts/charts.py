@@ -33,7 +33,10 @@ REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
     ({"gateway": {"maxUnavailable": "some"}}, "/gateway/maxUnavailable"),
     ({"gateway": {"tls": {"clientCa": True}}}, "gateway.tls.clientCa"),
     ({"gateway": {"tokens": {"secretName": "tokens"}}}, "gateway.tokens.secretName"),
-    ({"redis": {"secretName": "redis", "mode": "cluster"}}, "redis.mode is cluster"),
+    (
+        {"redis": {"secretName": "redis", "mode": "cluster"}, "queue": {"enabled": True}},
+        "redis.mode is cluster",
+    ),
 )
 
 

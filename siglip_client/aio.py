@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -95,7 +95,7 @@ class AsyncClient:
         self._places = asyncio.Semaphore(connections * channel.CALLS_OF_A_CONNECTION)
         self._open_streams: WeakSet[AsyncStream] = WeakSet()
         self._served: ModelDescription | None = None
-        self._closed = False
+        self._closed = asyncio.Event()
 
     async def embed_texts(
         self,
@@ -211,7 +211,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Ends all calls and closes the connections."""
-        self._closed = True
+        self._closed.set()
         for stream in self._open_streams:  # which closing a channel would let go on
             stream.fail(Unavailable(channel.CLOSED))
         for each in self._channels:
@@ -294,19 +294,27 @@ class AsyncClient:
                 if reply is None:  # grpc.aio, when the deadline passes as the reply arrives
                     raise DeadlineExceeded("no answer in time", request_id=request_id)
                 return chunk, reply
-            except (grpc.RpcError, grpc.aio.UsageError, asyncio.CancelledError) as error:
-                # Its closing cancels what waits, which no caller asked for.
-                if self._closed and not is_cancelled():
+            except grpc.aio.UsageError:  # gRPC's word for a channel that is closed
+                if self._closed.is_set():
                     raise Unavailable(channel.CLOSED, request_id=request_id) from None
-                if not isinstance(error, grpc.RpcError):
-                    raise
+                raise
+            except asyncio.CancelledError:
+                # Closing cancels what waits, which no caller asked for.
+                if self._closed.is_set() and not is_cancelled():
+                    raise Unavailable(channel.CLOSED, request_id=request_id) from None
+                raise
+            except grpc.RpcError as error:
+                if self._closed.is_set() and error.code() is grpc.StatusCode.CANCELLED:
+                    raise Unavailable(channel.CLOSED, request_id=request_id) from None
                 wait_s = retry_wait_s(error, deadline - time.monotonic()) if retries_left else None
                 if wait_s is None:
                     raise to_exception(error, self.address, request_id) from error
-            await asyncio.sleep(wait_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._closed.wait()
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _place(self, deadline: float, request_id: str) -> AsyncIterator[float]:
         """See Client._place."""
         try:

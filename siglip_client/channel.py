@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import ssl
 import time
@@ -79,9 +78,9 @@ def options(address: str, *, retries: int, max_message_bytes: int, retry_buffer_
 
 def seconds(timeout_s: float) -> float:
     """The time as gRPC can wait it. Raises ValueError for what is not a number."""
-    if not isinstance(timeout_s, Real) or math.isnan(timeout_s):
+    if not isinstance(timeout_s, Real) or timeout_s != timeout_s:
         raise ValueError(f"timeout_s must be a number of seconds, not {timeout_s!r}")
-    return min(float(timeout_s), LONGEST_S)
+    return float(min(timeout_s, LONGEST_S))
 
 
 def time_left_s(deadline: float, request_id: str) -> float:

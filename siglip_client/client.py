@@ -68,7 +68,7 @@ class Client:
 
     A process that is forked while calls are on the way must make none, not even with a client
     of its own: gRPC would wait in vain there, and may crash the parent. Processes that are
-    started by "spawn" or "forkserver", or before the first call, may.
+    started by "spawn" or "forkserver", or forked before the first call, may.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Client:
         self._streams = [each["EmbedStream"] for each in methods]
         self._places = threading.Semaphore(connections * channel.CALLS_OF_A_CONNECTION)
         self._served: ModelDescription | None = None
-        self._closed = False
+        self._closed = threading.Event()
 
     def embed_texts(
         self,
@@ -264,7 +264,7 @@ class Client:
 
     def close(self) -> None:
         """Ends all calls and closes the connections."""
-        self._closed = True
+        self._closed.set()
         for each in self._channels:
             each.close()
 
@@ -345,15 +345,17 @@ class Client:
                     send = next(self._methods)[method]
                     metadata = channel.metadata(request_id, self._token, self._priority)
                     return chunk, send(chunk.request, timeout=time_left_s, metadata=metadata)
-            except (grpc.RpcError, ValueError) as error:
-                if self._closed:  # by gRPC's words a call that was cancelled, or a wrong value
+            except ValueError:  # gRPC's word for a channel that is closed
+                if self._closed.is_set():
                     raise Unavailable(channel.CLOSED, request_id=request_id) from None
-                if isinstance(error, ValueError):
-                    raise
+                raise
+            except grpc.RpcError as error:
+                if self._closed.is_set() and error.code() is grpc.StatusCode.CANCELLED:
+                    raise Unavailable(channel.CLOSED, request_id=request_id) from None
                 wait_s = retry_wait_s(error, deadline - time.monotonic()) if retries_left else None
                 if wait_s is None:
                     raise to_exception(error, self.address, request_id) from error
-            time.sleep(wait_s)
+            self._closed.wait(wait_s)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     @contextmanager

@@ -18,6 +18,7 @@ const (
 	firstReopen      = 100 * time.Millisecond
 	// How long the first message of a stream is waited for.
 	openingHeartbeat = 10 * time.Second
+	leastHeartbeat   = 100 * time.Millisecond
 	// As many of these as a message has items are taken from the source ahead of their turn.
 	aheadBytes = chunkBytes / chunkItems
 )
@@ -197,7 +198,7 @@ func (s *stream) stuck() error {
 func (s *stream) silentAt() time.Time {
 	interval := openingHeartbeat
 	if s.flow.opened != nil {
-		interval = time.Duration(s.flow.opened.HeartbeatIntervalMs) * time.Millisecond
+		interval = max(leastHeartbeat, time.Duration(s.flow.opened.HeartbeatIntervalMs)*time.Millisecond)
 	}
 	return s.heard.Add(missedHeartbeats * interval)
 }

@@ -55,7 +55,14 @@ def test_the_worker_is_told_of_an_option_that_redis_does_not_know() -> None:
         sync_client(RedisSettings(redis_url="redis://127.0.0.1:1?foo=bar"))
 
 
-@pytest.mark.parametrize("url", ["redis://me:secret@127.0.0.1:1", "unix://:secret@/nowhere/valkey.sock"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://me:secret@127.0.0.1:1",
+        "redis://127.0.0.1:1?password=secret",
+        "unix://:secret@/nowhere/valkey.sock",
+    ],
+)
 def test_a_password_in_the_url_and_another_beside_it_are_refused(url: str) -> None:
     with pytest.raises(BrokerUnavailable, match="give one of them") as refused:
         sync_client(RedisSettings(redis_url=url, redis_password="secret"))

@@ -4,11 +4,14 @@ import asyncio
 import io
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
+import grpc
 import pytest
+from siglip.v1 import embedding_pb2, model_pb2
 
-from siglip_client import AsyncClient, Client, DeadlineExceeded, channel
-from tests.client.stand_in import StandIn
+from siglip_client import AsyncClient, Client, DeadlineExceeded, Unavailable, channel
+from tests.client.stand_in import Failure, StandIn
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -129,3 +132,43 @@ async def test_images_are_read_only_as_the_service_takes_them(
 def test_the_asyncio_client_needs_a_running_loop() -> None:
     with pytest.raises(RuntimeError, match="no running event loop"):
         AsyncClient("127.0.0.1:9")
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+async def test_closing_ends_calls_that_wait_to_be_sent_again(
+    address: str, service: StandIn, blocking: bool
+) -> None:
+    busy = Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, trailers=(("grpc-retry-pushback-ms", "60000"),))
+    service.failures.append(busy)
+    request = embedding_pb2.EmbedTextsRequest(texts=["a"])
+    client: Any = (Client if blocking else AsyncClient)(address, timeout_s=200)
+    call = (
+        asyncio.to_thread(client.call, "EmbedTexts", request)
+        if blocking
+        else client.call("EmbedTexts", request)
+    )
+    waiting = asyncio.create_task(call)
+    await until(lambda: not service.failures and client._places._value == channel.CALLS_OF_A_CONNECTION)
+    await (asyncio.to_thread(client.close) if blocking else client.close())
+    async with asyncio.timeout(10):
+        with pytest.raises(Unavailable, match="the client is closed"):
+            await waiting
+
+
+async def test_a_task_that_cleans_up_is_told_that_the_client_is_closed(address: str) -> None:
+    client = AsyncClient(address)
+    begun = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            begun.set()
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await client.call("GetModel", model_pb2.GetModelRequest())
+
+    task = asyncio.create_task(work())
+    await begun.wait()
+    await client.close()
+    task.cancel()
+    with pytest.raises(Unavailable, match="the client is closed"):
+        await task

@@ -50,11 +50,12 @@ def main() -> int:
         parser.error("--page is about all languages and cases: leave --language and --case out")
     cases, chosen = read_cases(given.case), chosen_clients(given.language)
     found = outcomes(cases, chosen)
+    if all(outcome.not_run for outcome in found):
+        print(f"{table(cases, found)}\n\n{summary(found)}")
+        return 2  # nothing was shown
     if given.page:
         page.FILE.write_text(page.page(cases, found, chosen), encoding="utf-8")
     print(f"{table(cases, found)}\n\n{summary(found)}")
-    if not any(not outcome.not_run for outcome in found):
-        return 2  # nothing was shown
     return int(any(outcome.failed for outcome in found))
 
 

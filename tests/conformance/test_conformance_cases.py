@@ -11,7 +11,6 @@ from tests.conformance import clients, peculiar_servers, run
 from tests.conformance.inputs import write_inputs
 from tests.conformance.judge import CHECKS
 from tests.conformance.planning import Case, expanded, plan, read_cases
-from tests.conformance.run import main
 from tests.conformance.trial import Outcome
 
 CASES = read_cases()
@@ -95,7 +94,7 @@ def test_a_page_of_some_languages_is_not_written(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["run", "--page", "--language", "go"])
     with pytest.raises(SystemExit):
-        main()
+        run.main()
     assert "leave --language and --case out" in capsys.readouterr().err
 
 

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2
 
 from broker import Answer, DeadlineExceeded, EmbeddedServer, QueueFull, Row
 from gateway import canary as canary_module
-from gateway.canary import Canary
+from gateway.canary import REMEMBERED, Canary
 from gateway.served import ServedModel
 from siglip_model.golden import distance, write_golden
 from siglip_settings import GatewaySettings
@@ -186,6 +186,9 @@ async def test_a_slow_tower_is_asked_less_often(own: Path, compute_us: int, paus
     queue.compute_us = 50 * compute_us  # in a batch with rows of others
     await canary.send()
     assert canary.pause_s == pytest.approx(pause_s)
+    for _ in range(REMEMBERED):  # the quick worker has gone
+        await canary.send()
+    assert canary.pause_s == pytest.approx(min(50 * compute_us / 1e4, 60))
 
 
 async def test_only_a_sound_first_answer_is_the_measure(own: Path) -> None:

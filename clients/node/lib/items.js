@@ -14,7 +14,8 @@ const ENVELOPE_BYTES = 64;
  * refusal: what the service would not take ends the whole stream, or its message. Throws a TypeError for
  * what is no item.
  */
-export function prepare(sequence, { key, text, image }, opened) {
+export function prepare(sequence, item, opened) {
+  const { key, text, image } = item ?? {};
   if (typeof text === 'string') return prepareText(sequence, key, text, opened);
   if (image instanceof Uint8Array) return prepareImage(sequence, key, image, opened);
   throw new TypeError(`items[${sequence}] must have a text (string) or an image (Uint8Array)`);

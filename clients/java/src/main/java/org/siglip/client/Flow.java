@@ -20,6 +20,8 @@ final class Flow {
   static final int CHUNK_ITEMS = 64;
 
   private static final long CHUNK_BYTES = 1 << 20;
+  // Of a service that names none, or one that no machine keeps.
+  private static final long LEAST_HEARTBEAT_MS = 100;
   private static final int ITEM_OVERHEAD_BYTES = 24;
 
   private final boolean ordered;
@@ -67,7 +69,7 @@ final class Flow {
 
   /** Until the first message comes there is none. */
   long heartbeatMs(long otherwise) {
-    return opened == null ? otherwise : Math.max(100, opened.getHeartbeatIntervalMs());
+    return opened == null ? otherwise : Math.max(LEAST_HEARTBEAT_MS, opened.getHeartbeatIntervalMs());
   }
 
   int waitingCount() {
