@@ -198,7 +198,10 @@ func (s *stream) stuck() error {
 func (s *stream) silentAt() time.Time {
 	interval := openingHeartbeat
 	if s.flow.opened != nil {
-		interval = max(leastHeartbeat, time.Duration(s.flow.opened.HeartbeatIntervalMs)*time.Millisecond)
+		interval = time.Duration(s.flow.opened.HeartbeatIntervalMs) * time.Millisecond
+		if interval < leastHeartbeat {
+			interval = leastHeartbeat
+		}
 	}
 	return s.heard.Add(missedHeartbeats * interval)
 }
